@@ -1,0 +1,1 @@
+"""Runs the rules of one Snakemake pipeline on AWS Batch, Slurm and AWS HealthOmics."""

@@ -1,0 +1,78 @@
+"""The protocol every backend speaks, and what it is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from snakemake_executor_takeda.values import Accepted, Active, FailureKind, Submission, Target, Update
+
+
+class SubmissionError(Exception):
+    """The service refused a submission: its tasks fail with this kind and reason, no other does."""
+
+    def __init__(self, kind: FailureKind, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+        self.advice = advice
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What all backends of one run share."""
+
+    run_id: str
+    """Letters, digits and `-` only."""
+    workdir: Path
+    """Snakemake's working directory, absolute."""
+    state_dir: Path
+    """`.snakemake/takeda/runs/<run_id>` in the working directory, absolute; it exists."""
+    remote_prefix: str | None
+    """`s3://bucket/prefix/.takeda/<run_id>` for what the run keeps in S3, None without S3."""
+    sources_uri: str | None
+    """S3 URI of the run's workflow sources (tar.xz), None on a shared file system."""
+    environment_uri: str | None
+    """S3 URI of a JSON object with the variables that tasks need (`envvars:`), None if there are none."""
+    basedir: Path
+    """Directory of the main Snakefile, absolute; `handoff=` paths are looked up here, then in workdir."""
+
+
+class Backend(Protocol):
+    """One backend for all targets of its kind in one run. Called from one thread at a time,
+    but for `cancel`, which may come from another at any moment."""
+
+    def check(self) -> None:
+        """Look at every target once, at start. Raises TakedaError naming target, value and fix."""
+
+    def array_limit(self, target: Target) -> int:
+        """Most tasks that one submission to this target may hold (1: no arrays)."""
+
+    def submit(self, submission: Submission) -> Accepted:
+        """Send it. Raises SubmissionError; anything else is a bug and fails these tasks only."""
+
+    def poll(self, active: Sequence[Active]) -> Iterable[Update]:
+        """Say what is new about open tasks, in as few calls as the service allows.
+
+        Each task is reported ended at most once; started may be said again. A service that does
+        not answer is not an end: yield nothing and say it again next time.
+        """
+
+    def cancel(self, active: Sequence[Active]) -> None:
+        """End all open tasks of these submissions, in bulk, and see that they ended."""
+
+    def close(self) -> None:
+        """Free what the backend holds. Called once, last."""
+
+
+class BackendFactory(Protocol):
+    """What the entry point names: `backend` in each backend's package."""
+
+    options_model: type[BaseModel]
+    """The model of a target's own words in the policy (extra words forbidden)."""
+
+    def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend: ...

@@ -1,0 +1,193 @@
+"""The values that travel from the adapter to a backend and back: frozen, no I/O, no AWS."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class TakedaError(Exception):
+    """A mistake or a lack that the user can mend; the message says how. Shown without traceback."""
+
+
+class FailureKind(StrEnum):
+    """Why a task did not succeed. The kind, not the exit code, decides what happens next."""
+
+    USER = "user"
+    OUT_OF_MEMORY = "out_of_memory"
+    INTERRUPTED = "interrupted"
+    NODE_FAILURE = "node_failure"
+    NO_CAPACITY = "no_capacity"
+    TIMEOUT = "timeout"
+    IMAGE = "image"
+    CONFIGURATION = "configuration"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one job asks of a node. Tasks of one shape on one target can share an array."""
+
+    cpus: int = 1
+    """CPUs of each MPI rank, or of the whole job where `mpi` is not set (Snakemake's threads)."""
+    mem_mb: int | None = None
+    """Memory of the whole job in MB (10^6 bytes as Snakemake has it), per node if nodes > 1."""
+    disk_mb: int | None = None
+    gpus: int = 0
+    gpu_model: str | None = None
+    runtime_min: int | None = None
+    nodes: int = 1
+    tasks: int = 1
+    """MPI ranks over all nodes."""
+    tasks_per_node: int | None = None
+    mpi: str | None = None
+    """The launcher as the rule gives it, such as `srun --mpi=pmix` or `mpirun`."""
+
+
+@dataclass(frozen=True)
+class File:
+    """An input or output of a job."""
+
+    path: str
+    """The path the job's command sees, relative to the working directory."""
+    uri: str | None
+    """`s3://…` where the file lives in storage, None on a shared file system."""
+    is_directory: bool = False
+
+
+@dataclass(frozen=True)
+class NamedFiles:
+    """The files of one keyword of `input:` or `output:`; name is None for positional ones."""
+
+    name: str | None
+    files: tuple[File, ...]
+    is_list: bool
+    """True where the rule gave a list under the name, so that one file is still an array."""
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One Snakemake job (or group job) at one attempt, free of Snakemake's own objects."""
+
+    job_id: int
+    rule: str
+    """Rule name; for a group job the group's name."""
+    wildcards: Mapping[str, str]
+    attempt: int
+    shape: Shape
+    resources: Mapping[str, int | float | str]
+    """Every resource of the job by name, as Snakemake evaluated it."""
+    container: str | None = None
+    inputs: tuple[NamedFiles, ...] = ()
+    outputs: tuple[NamedFiles, ...] = ()
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Named params as Snakemake evaluated them."""
+    input_bytes: int | None = None
+    """Size of the inputs where it is known without a remote call."""
+    source_line: str = ""
+    """`path/to/Snakefile:12`, for messages."""
+    is_group: bool = False
+    rules: tuple[str, ...] = ()
+    """Names of the rules in it: one, or several for a group job."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A named place a job can run, as the routing policy gives it."""
+
+    name: str
+    backend: str
+    capacity: str | None = None
+    """`spot` or `on-demand`."""
+    instances: tuple[str, ...] = ()
+    fallback: str | None = None
+    efa: bool = False
+    options: Any = None
+    """An instance of the backend's own options model."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What routing decided for one job."""
+
+    target: Target
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One job at one attempt on one target: the unit a backend runs."""
+
+    task_id: str
+    """Unique within the ledger; letters, digits, `-` and `_` only: safe as a file name."""
+    job: JobSpec
+    target: Target
+    argv: tuple[str, ...] = ()
+    """What the worker on the node runs, without a shell. Empty for a backend that runs no command."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """Tasks of one shape that go out in one call: an array from two on."""
+
+    submission_id: str
+    """Unique within the ledger; letters, digits, `-` and `_` only."""
+    name: str
+    """A job name fit for every service: at most 100 of letters, digits, `-` and `_`."""
+    target: Target
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A service's answer to a submission."""
+
+    external_id: str
+    """Batch job id, Slurm job id or HealthOmics run id of the whole submission."""
+    task_external_ids: Mapping[str, str]
+    """task_id → what a person would look up: `parent:3`, `4711_3`, a run id."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended; `kind` is None for success."""
+
+    kind: FailureKind | None = None
+    reason: str = ""
+    """The service's own words."""
+    exit_code: int | None = None
+    log_tail: tuple[str, ...] = ()
+    log_location: str = ""
+    """Where the whole log is: a path, or group and stream."""
+    advice: str = ""
+    """What to change, in one sentence."""
+    wall_seconds: float | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """Facts for the event log: nodes, instance type, memory peak."""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.kind is None
+
+
+SUCCEEDED = Outcome()
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a poll found out about one task: it has started, or (outcome given) it has ended."""
+
+    task_id: str
+    outcome: Outcome | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Active:
+    """A submission a backend still has to watch."""
+
+    submission: Submission
+    accepted: Accepted
+    open_task_ids: frozenset[str]
