@@ -71,7 +71,8 @@ class NamedFiles:
 class JobSpec:
     """One Snakemake job (or group job) at one attempt, free of Snakemake's own objects."""
 
-    job_id: int
+    job_id: int | str
+    """Snakemake's number of the job; for a group job its id."""
     rule: str
     """Rule name; for a group job the group's name."""
     wildcards: Mapping[str, str]

@@ -74,5 +74,8 @@ class BackendFactory(Protocol):
 
     options_model: type[BaseModel]
     """The model of a target's own words in the policy (extra words forbidden)."""
+    shape_key_resources: frozenset[str]
+    """Resources a rule may set that the backend turns into options of a whole submission: tasks that
+    differ in one of them never share an array."""
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend: ...

@@ -1,0 +1,87 @@
+"""Builds a run from flags and policy: which targets, which backends, what they share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
+
+from snakemake_executor_takeda.values import TakedaError, Target
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.base import BackendFactory
+    from snakemake_executor_takeda.routing.policy import Policy
+    from snakemake_executor_takeda.settings import ExecutorSettings
+
+BACKENDS_GROUP = "snakemake_executor_takeda.backends"
+
+
+def new_run_id() -> str:
+    """Sorts by time, and two runs of one second differ."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
+def backend_factories() -> dict[str, BackendFactory]:
+    """Every installed backend by name, ours and others'."""
+    return {point.name: point.load() for point in entry_points(group=BACKENDS_GROUP)}
+
+
+def policy_of(settings: ExecutorSettings, factories: Mapping[str, BackendFactory]) -> Policy:
+    """The policy file's, or else one made from the four flags."""
+    option_models = {name: factory.options_model for name, factory in factories.items()}
+    if settings.routing:
+        from snakemake_executor_takeda.routing.policy import load_policy
+
+        path = Path(settings.routing)
+        if not path.is_file():
+            raise TakedaError(
+                f"there is no routing policy {path} (--takeda-routing): name a YAML file, or leave the "
+                "flag out and name targets with --takeda-batch-queue and the like."
+            )
+        return load_policy(path, option_models, os.environ)
+    from snakemake_executor_takeda.routing.defaults import policy_from_settings
+
+    return policy_from_settings(
+        batch_queue=settings.batch_queue,
+        slurm_partition=settings.slurm_partition,
+        omics_role_arn=settings.omics_role_arn,
+        omics_output_uri=settings.omics_output_uri,
+        option_models=option_models,
+    )
+
+
+def remote_prefix_of(workflow: Any, settings: ExecutorSettings, run_id: str) -> str | None:
+    """Where the run keeps its objects in S3; None on a shared file system.
+
+    Raises TakedaError where inputs and outputs are not shared and there is no S3 either.
+    """
+    storage = workflow.storage_settings
+    if SharedFSUsage.INPUT_OUTPUT in storage.shared_fs_usage:
+        return None
+    prefix = settings.staging
+    if not prefix and storage.default_storage_provider == "s3":
+        prefix = f"{str(storage.default_storage_prefix).rstrip('/')}/.takeda"
+    if not prefix or not prefix.startswith("s3://"):
+        raise TakedaError(
+            "without a shared file system for inputs and outputs the jobs need S3: set "
+            "`default-storage-provider: s3` and `default-storage-prefix: s3://BUCKET/PREFIX` in the "
+            "profile (or --takeda-staging s3://BUCKET/PREFIX for other storage)."
+        )
+    return f"{prefix.rstrip('/')}/{run_id}"
+
+
+def reachable(names: Iterable[str], targets: Mapping[str, Target]) -> list[Target]:
+    """These targets and every fallback that they lead to, each once."""
+    found: dict[str, Target] = {}
+    for name in names:
+        step: str | None = name
+        while step and step not in found:
+            found[step] = targets[step]
+            step = targets[step].fallback
+    return list(found.values())

@@ -1,0 +1,47 @@
+"""What all jobs of a run share in S3: the workflow's sources and the variables of `envvars:`."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_takeda.backends.aws import join_s3_uri, split_s3_uri
+
+
+class Delivery:
+    """Puts a run's shared objects below its prefix, once per run.
+
+    The sources stay when the run has ended: a job that outlives its controller still needs them.
+    The variables do not: they may be secret. They are encrypted at rest and removed by `close`.
+    """
+
+    def __init__(self, s3: Any, prefix: str) -> None:
+        self._s3 = s3
+        self._prefix = prefix
+        self._environment_uri: str | None = None
+
+    def sources(self, workflow: Any) -> str:
+        """Upload the sources as Snakemake packs them (tar.xz); returns the URI."""
+        with tempfile.TemporaryDirectory() as directory:
+            archive = Path(directory) / "sources.tar.xz"
+            workflow.write_source_archive(archive)
+            return self._put("sources.tar.xz", archive.read_bytes())
+
+    def environment(self, variables: dict[str, str]) -> str | None:
+        """Upload the variables; returns the URI, None where there are none."""
+        if variables:
+            self._environment_uri = self._put("environment.json", json.dumps(variables).encode())
+        return self._environment_uri
+
+    def close(self) -> None:
+        if self._environment_uri:
+            bucket, key = split_s3_uri(self._environment_uri)
+            self._s3.delete_object(Bucket=bucket, Key=key)
+
+    def _put(self, name: str, body: bytes) -> str:
+        uri = join_s3_uri(self._prefix, name)
+        bucket, key = split_s3_uri(uri)
+        self._s3.put_object(Bucket=bucket, Key=key, Body=body, ServerSideEncryption="AES256")
+        return uri

@@ -1,0 +1,127 @@
+"""The plugin's own submission thread: ready jobs in, routed and coalesced submissions out."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+
+from snakemake_executor_takeda.coalescing import Coalescer
+from snakemake_executor_takeda.jobs import job_name
+from snakemake_executor_takeda.values import JobSpec, Placement, Submission, Target, Task
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A job to be placed, or, with a placement, a task to be sent again."""
+
+    key: int
+    """The executor's number of the job."""
+    job: JobSpec
+    argv: tuple[str, ...]
+    placement: Placement | None = None
+
+
+class Dispatcher(threading.Thread):
+    """Routes what it is handed, waits a short while for equals, and passes submissions on.
+
+    `place` decides the target, `placed` hears of it, `failed` of a job that could not be sent;
+    `send` hands a submission to its backend's lane. None of them may block for long.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        coalescer: Coalescer[tuple[Ready, Task]],
+        *,
+        place: Callable[[JobSpec], Placement],
+        placed: Callable[[Ready, Placement], None],
+        failed: Callable[[Ready, Exception], None],
+        limit: Callable[[Target], int],
+        key_resources: Callable[[Target], frozenset[str]],
+        send: Callable[[Submission, dict[str, int]], None],
+    ) -> None:
+        super().__init__(name="takeda-dispatcher", daemon=True)
+        self._run_id = run_id
+        self._coalescer = coalescer
+        self._place = place
+        self._placed = placed
+        self._failed = failed
+        self._limit = limit
+        self._key_resources = key_resources
+        self._send = send
+        self._inbox: queue.SimpleQueue[list[Ready] | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._tasks = 0
+        self._submissions = 0
+
+    def hand_over(self, ready: list[Ready]) -> None:
+        """Take jobs; returns at once."""
+        self._inbox.put(ready)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopping = True
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        while not self._stopping:
+            due_at = self._coalescer.next_due()
+            timeout = None if due_at is None else max(0.0, due_at - time.monotonic())
+            try:
+                batch = self._inbox.get(timeout=timeout)
+                for ready in batch or ():
+                    self._take(ready)
+            except queue.Empty:
+                pass
+            if not self._stopping:
+                for members in self._coalescer.due(time.monotonic()):
+                    self._send_off(members)
+
+    def _take(self, ready: Ready) -> None:
+        try:
+            placement = ready.placement or self._place(ready.job)
+            self._placed(ready, placement)
+            target = placement.target
+            limit = self._limit(target)
+            self._tasks += 1
+            task = Task(f"{self._run_id}-t{self._tasks}", ready.job, target, ready.argv)
+            key = submission_key(task, self._key_resources(target))
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, this job gets its report
+            self._failed(ready, error)
+            return
+        self._coalescer.add(key, (ready, task), limit, time.monotonic())
+
+    def _send_off(self, members: list[tuple[Ready, Task]]) -> None:
+        self._submissions += 1
+        tasks = tuple(task for _, task in members)
+        submission = Submission(
+            submission_id=f"{self._run_id}-s{self._submissions}",
+            name=job_name(self._run_id, tasks[0].job.rule, self._submissions),
+            target=tasks[0].target,
+            tasks=tasks,
+        )
+        try:
+            self._send(submission, {task.task_id: ready.key for ready, task in members})
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, these jobs get their report
+            for ready, _ in members:
+                self._failed(ready, error)
+
+
+def submission_key(task: Task, key_resources: frozenset[str]) -> Hashable:
+    """Tasks with equal keys may share an array: same target, rule, shape, container, and the same
+    values of the resources that the backend turns into options of the whole submission."""
+    overrides = tuple(
+        sorted(
+            (name, task.job.resources[name]) for name in key_resources & task.job.resources.keys()
+        )
+    )
+    job = task.job
+    return (task.target.name, job.rule, job.shape, job.container, overrides)
+
+
+def again(ready: Ready, target: Target, reason: str) -> Ready:
+    """The same job, to be sent to `target` without being routed anew."""
+    return replace(ready, placement=Placement(target, (reason,)))

@@ -1,0 +1,52 @@
+"""The event log `.snakemake/takeda/events.jsonl`: one JSON object a line, appended, never rewritten."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_takeda.values import JobSpec, Target
+
+
+class EventLog:
+    """Appends events; a line is on its way to disk when `write` returns. Safe across threads."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self._run_id = run_id
+        self._lock = threading.Lock()
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(
+        self,
+        event: str,
+        job: JobSpec,
+        target: Target | None,
+        external_id: str | None = None,
+        **detail: Any,
+    ) -> None:
+        """One event of one job: `placed`, `submitted`, `started`, `interrupted`, `resubmitted`,
+        `succeeded`, `failed`, `reattached` or `cancelled`."""
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "event": event,
+            "run_id": self._run_id,
+            "job_id": job.job_id,
+            "rule": job.rule,
+            "wildcards": dict(job.wildcards),
+            "attempt": job.attempt,
+            "target": target.name if target else None,
+            "backend": target.backend if target else None,
+            "external_id": external_id,
+            "detail": detail,
+        }
+        line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        with self._lock:
+            self._file.close()

@@ -1,0 +1,141 @@
+"""The ledger `.snakemake/takeda/ledger.sqlite`: every submission, written before the call and after it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from snakemake_executor_takeda.values import Accepted, Outcome, Submission
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+create table if not exists submission (
+    submission_id text primary key,
+    run_id text not null,
+    target text not null,
+    backend text not null,
+    name text not null,
+    external_id text,
+    state text not null check (state in ('intent', 'accepted', 'refused')),
+    intent_at real not null,
+    answered_at real
+);
+create table if not exists task (
+    task_id text primary key,
+    submission_id text not null references submission,
+    job_id text not null,
+    rule text not null,
+    wildcards text not null,
+    attempt integer not null,
+    external_id text,
+    state text not null check (state in ('intent', 'accepted', 'succeeded', 'failed', 'cancelled')),
+    kind text,
+    reason text,
+    ended_at real
+);
+create index if not exists task_of_submission on task (submission_id);
+"""
+
+
+class Ledger:
+    """Durable record of one working directory. Every method is one transaction; safe across threads."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self._run_id = run_id
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("pragma journal_mode = wal")
+        # An intent must be on disk before the call that it announces.
+        self._db.execute("pragma synchronous = full")
+        self._db.executescript(_SCHEMA)
+        self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+
+    def intend(self, submission: Submission) -> None:
+        """Write what is about to be sent; on disk when this returns."""
+        target = submission.target
+        with self._transaction() as db:
+            db.execute(
+                "insert into submission values (?, ?, ?, ?, ?, null, 'intent', ?, null)",
+                (
+                    submission.submission_id,
+                    self._run_id,
+                    target.name,
+                    target.backend,
+                    submission.name,
+                    time.time(),
+                ),
+            )
+            db.executemany(
+                "insert into task values (?, ?, ?, ?, ?, ?, null, 'intent', null, null, null)",
+                [
+                    (
+                        task.task_id,
+                        submission.submission_id,
+                        str(task.job.job_id),
+                        task.job.rule,
+                        json.dumps(dict(task.job.wildcards)),
+                        task.job.attempt,
+                    )
+                    for task in submission.tasks
+                ],
+            )
+
+    def accept(self, submission: Submission, accepted: Accepted) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "update submission set state = 'accepted', external_id = ?, answered_at = ? "
+                "where submission_id = ?",
+                (accepted.external_id, time.time(), submission.submission_id),
+            )
+            db.executemany(
+                "update task set state = 'accepted', external_id = ? where task_id = ?",
+                [
+                    (external_id, task_id)
+                    for task_id, external_id in accepted.task_external_ids.items()
+                ],
+            )
+
+    def refuse(self, submission: Submission, outcome: Outcome) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "update submission set state = 'refused', answered_at = ? where submission_id = ?",
+                (time.time(), submission.submission_id),
+            )
+            db.execute(
+                "update task set state = 'failed', kind = ?, reason = ?, ended_at = ? "
+                "where submission_id = ?",
+                (outcome.kind, outcome.reason, time.time(), submission.submission_id),
+            )
+
+    def end(self, task_id: str, outcome: Outcome) -> None:
+        self._end(task_id, "succeeded" if outcome.succeeded else "failed", outcome)
+
+    def cancel(self, task_id: str) -> None:
+        self._end(task_id, "cancelled", Outcome(reason="cancelled by the user"))
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _end(self, task_id: str, state: str, outcome: Outcome) -> None:
+        with self._transaction() as db:
+            db.execute(
+                "update task set state = ?, kind = ?, reason = ?, ended_at = ? where task_id = ?",
+                (state, outcome.kind, outcome.reason, time.time(), task_id),
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("begin immediate")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")

@@ -1,0 +1,47 @@
+"""Are a finished job's outputs in S3? Snakemake ends the whole run where it trusts and finds none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from snakemake_executor_takeda.backends.aws import error_code, http_status, split_s3_uri
+from snakemake_executor_takeda.values import File
+
+PARALLEL_CALLS = 16
+
+
+class OutputCheck:
+    """One HEAD per output, several at a time."""
+
+    def __init__(self, s3: Any) -> None:
+        self._s3 = s3
+        self._pool = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="takeda-outputs")
+
+    def missing(self, outputs: Iterable[File]) -> list[File]:
+        """Those that are not there. Files outside S3 count as there: Snakemake looks for them."""
+        files = [file for file in outputs if file.uri and file.uri.startswith("s3://")]
+        return [
+            file
+            for file, there in zip(files, self._pool.map(self._exists, files), strict=True)
+            if not there
+        ]
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _exists(self, file: File) -> bool:
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_s3_uri(str(file.uri))
+        try:
+            self._s3.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if http_status(error) != 404 and error_code(error) not in ("404", "NoSuchKey"):
+                raise
+        else:
+            return True
+        # A directory() exists in S3 where any key lies below it.
+        listing = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{key.rstrip('/')}/", MaxKeys=1)
+        return bool(listing.get("KeyCount"))

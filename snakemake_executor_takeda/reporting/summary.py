@@ -1,0 +1,88 @@
+"""The table at the end of a run: rule, jobs, target, why, wall time."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+
+from snakemake_executor_takeda.values import JobSpec, Outcome, Placement
+
+
+@dataclass
+class _Row:
+    jobs: int = 0
+    failed: int = 0
+    again: int = 0
+    seconds: list[float] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+class Summary:
+    """Collects what happened per rule and target. Safe across threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[str, str], _Row] = {}
+
+    def ended(self, job: JobSpec, placement: Placement, outcome: Outcome) -> None:
+        with self._lock:
+            row = self._rows.setdefault((job.rule, placement.target.name), _Row())
+            row.jobs += 1
+            row.failed += not outcome.succeeded
+            row.reasons["; ".join(placement.reasons)] += 1
+            if outcome.wall_seconds is not None:
+                row.seconds.append(outcome.wall_seconds)
+
+    def sent_again(self, job: JobSpec, placement: Placement) -> None:
+        with self._lock:
+            self._rows.setdefault((job.rule, placement.target.name), _Row()).again += 1
+
+    def text(self, width: int = 110) -> str:
+        """The table as text, empty where no job ended."""
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+
+        if not self._rows:
+            return ""
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column("rule")
+        table.add_column("jobs", justify="right")
+        table.add_column("target")
+        table.add_column("why")
+        table.add_column("wall time, total (longest)", justify="right")
+        for (rule, target), row in self._rows.items():
+            notes = [f"{row.failed} failed"] * bool(row.failed) + [
+                f"{row.again} sent again"
+            ] * bool(row.again)
+            jobs = f"{row.jobs}" + (f" ({', '.join(notes)})" if notes else "")
+            table.add_row(rule, jobs, target, _most(row.reasons), _wall(row.seconds))
+        stream = io.StringIO()
+        Console(file=stream, width=width, color_system=None).print(table)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n")
+
+
+def _most(reasons: Counter[str]) -> str:
+    (first, _), *others = reasons.most_common()
+    return f"{first} (and {len(others)} other reasons)" if others else first
+
+
+def _wall(seconds: list[float]) -> str:
+    if not seconds:
+        return "–"
+    if len(seconds) == 1:
+        return _duration(seconds[0])
+    return f"{_duration(sum(seconds))} ({_duration(max(seconds))})"
+
+
+def _duration(seconds: float) -> str:
+    """`7.2 s`, `3 min 05 s`, `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

@@ -1,0 +1,45 @@
+"""Outcome → next step: report to Snakemake, or send the task again quietly. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snakemake_executor_takeda.values import FailureKind, Outcome, Target
+
+# Not the job's doing: the machine went away or never came.
+_NOT_THE_JOBS_FAULT = frozenset(
+    {FailureKind.INTERRUPTED, FailureKind.NODE_FAILURE, FailureKind.NO_CAPACITY}
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tell Snakemake; its own `--retries` decide."""
+
+
+@dataclass(frozen=True)
+class Resubmit:
+    """Send the task again, to the target of this name, without Snakemake noticing."""
+
+    target: str
+    reason: str
+
+
+def next_step(
+    outcome: Outcome, target: Target, interruptions: int, budget: int
+) -> Report | Resubmit:
+    """What follows a failed task.
+
+    `interruptions` counts the times this job already lost its node on this target, this one
+    included. Within `budget` it goes to the same target again, past it to the fallback, if any.
+    A target without capacity hands over to its fallback at once.
+    """
+    if outcome.kind not in _NOT_THE_JOBS_FAULT:
+        return Report()
+    if outcome.kind == FailureKind.NO_CAPACITY and target.fallback:
+        return Resubmit(target.fallback, f"{target.name} has no capacity")
+    if interruptions <= budget:
+        return Resubmit(target.name, f"{outcome.kind} {interruptions} of {budget}")
+    if target.fallback:
+        return Resubmit(target.fallback, f"{outcome.kind} {interruptions} times on {target.name}")
+    return Report()

@@ -1,0 +1,70 @@
+"""The --takeda-* flags, and what Snakemake needs to know of the executor before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    # The profile decides (docs/storage.md); the plugin checks at start and says what is missing.
+    implies_no_shared_fs=False,
+    # The plugin keeps its own copy of the sources: Snakemake deletes its archive when it exits.
+    job_deploy_sources=False,
+    pass_default_storage_provider_args=True,
+    pass_default_resources_args=True,
+    # Values of `envvars:` would be readable in the command.
+    pass_envvar_declarations_to_cmd=False,
+    auto_deploy_default_storage_provider=False,
+    init_seconds_before_status_checks=0,
+)
+
+
+def _flag(help_text: str, *, env_var: bool = False, default: object = None) -> object:
+    return field(
+        default=default,
+        metadata={"help": help_text, "env_var": env_var, "required": False},
+    )
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """One field a flag; all optional, all JSON-serialisable."""
+
+    routing: str | None = _flag(  # type: ignore[assignment]
+        "Routing policy (YAML): which job runs where. Without one, the four targets below are used.",
+        env_var=True,
+    )
+    batch_queue: str | None = _flag(  # type: ignore[assignment]
+        "AWS Batch job queue for ordinary jobs, where no routing policy is given.", env_var=True
+    )
+    slurm_partition: str | None = _flag(  # type: ignore[assignment]
+        "Slurm partition for MPI and multi-node jobs (for all jobs, where no Batch queue is given), "
+        "where no routing policy is given. 'default' is the cluster's default partition.",
+        env_var=True,
+    )
+    omics_role_arn: str | None = _flag(  # type: ignore[assignment]
+        "IAM role that HealthOmics runs assume, where no routing policy is given.", env_var=True
+    )
+    omics_output_uri: str | None = _flag(  # type: ignore[assignment]
+        "S3 URI that HealthOmics runs write below, where no routing policy is given.", env_var=True
+    )
+    staging: str | None = _flag(  # type: ignore[assignment]
+        "S3 URI for what a run keeps for its jobs (sources, manifests). "
+        "Default: .takeda/ below the default storage prefix."
+    )
+    coalesce_seconds: float = _flag(  # type: ignore[assignment]
+        "Send waiting jobs off when no further one has become ready for this long.", default=0.5
+    )
+    coalesce_max_seconds: float = _flag(  # type: ignore[assignment]
+        "Send waiting jobs off after this long at the latest.", default=3.0
+    )
+    poll_seconds: float = _flag(  # type: ignore[assignment]
+        "Longest pause between two looks at a service while nothing changes.", default=10.0
+    )
+    interruptions: int = _flag(  # type: ignore[assignment]
+        "How often a job that lost its node is sent again to the same target before the target's "
+        "fallback takes it. Does not count against --retries.",
+        default=3,
+    )

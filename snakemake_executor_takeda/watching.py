@@ -1,0 +1,157 @@
+"""One lane per backend: a thread that submits, then watches until every task has ended."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
+    FailureKind,
+    Outcome,
+    Submission,
+    Update,
+)
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.base import Backend
+
+FIRST_PAUSE_SECONDS = 0.5
+PAUSE_GROWTH = 1.25
+# A backend swallows a service's silence itself; what escapes it is a bug, and a bug must end.
+POLL_ERRORS_BEFORE_GIVING_UP = 10
+
+
+class LaneListener(Protocol):
+    """Whom a lane tells. Every task ends in exactly one `refused` or `ended`."""
+
+    def intended(self, submission: Submission) -> None: ...
+    def accepted(self, submission: Submission, accepted: Accepted) -> None: ...
+    def refused(self, submission: Submission, outcome: Outcome) -> None: ...
+    def started(self, update: Update) -> None: ...
+    def ended(self, updates: list[Update]) -> None: ...
+
+
+@dataclass
+class Pace:
+    """Pauses between polls: short after something happened, growing to `longest_seconds`."""
+
+    longest_seconds: float
+    pause_seconds: float = FIRST_PAUSE_SECONDS
+
+    def something_happened(self) -> None:
+        self.pause_seconds = min(FIRST_PAUSE_SECONDS, self.longest_seconds)
+
+    def nothing_happened(self) -> None:
+        self.pause_seconds = min(self.pause_seconds * PAUSE_GROWTH, self.longest_seconds)
+
+
+class Lane(threading.Thread):
+    """Submissions to and polls of one backend, one after the other, away from the others'."""
+
+    def __init__(
+        self, name: str, backend: Backend, listener: LaneListener, longest_pause_seconds: float
+    ) -> None:
+        super().__init__(name=f"takeda-{name}", daemon=True)
+        self.backend = backend
+        self._listener = listener
+        self._pace = Pace(longest_pause_seconds)
+        self._inbox: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._active: dict[str, Active] = {}
+        self._stopping = False
+        self._poll_errors = 0
+
+    def submit(self, submission: Submission) -> None:
+        """Send it soon; returns at once."""
+        self._inbox.put(submission)
+
+    def stop(self) -> None:
+        """End the thread after what it is doing now. What runs in the cloud is left alone."""
+        self._stopping = True
+        self._inbox.put(None)
+
+    def active(self) -> list[Active]:
+        """What was accepted and has not ended."""
+        with self._lock:
+            return list(self._active.values())
+
+    def run(self) -> None:
+        next_poll = time.monotonic()
+        while not self._stopping:
+            self._take_in(max(0.0, next_poll - time.monotonic()) if self._active else None)
+            if self._active and time.monotonic() >= next_poll and not self._stopping:
+                self._poll()
+                next_poll = time.monotonic() + self._pace.pause_seconds
+
+    def _take_in(self, timeout: float | None) -> None:
+        try:
+            submission = self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return
+        if submission is not None and not self._stopping:
+            self._submit(submission)
+
+    def _submit(self, submission: Submission) -> None:
+        try:
+            self._listener.intended(submission)
+            accepted = self.backend.submit(submission)
+        except SubmissionError as error:
+            self._listener.refused(
+                submission, Outcome(error.kind, reason=error.reason, advice=error.advice)
+            )
+            return
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, these tasks get their report
+            reason = f"could not be submitted: {type(error).__name__}: {error}"
+            self._listener.refused(submission, Outcome(FailureKind.CONFIGURATION, reason=reason))
+            return
+        with self._lock:
+            self._active[submission.submission_id] = Active(
+                submission, accepted, frozenset(task.task_id for task in submission.tasks)
+            )
+        self._pace.something_happened()
+        self._listener.accepted(submission, accepted)
+
+    def _poll(self) -> None:
+        active = self.active()
+        ended: list[Update] = []
+        try:
+            for update in self.backend.poll(active):
+                if update.outcome is None:
+                    self._listener.started(update)
+                else:
+                    ended.append(update)
+            self._poll_errors = 0
+        except Exception as error:  # noqa: BLE001 - counted, and turned into outcomes in the end
+            self._poll_errors += 1
+            if self._poll_errors >= POLL_ERRORS_BEFORE_GIVING_UP:
+                reason = f"its state could not be read: {type(error).__name__}: {error}"
+                ended = _all_lost(active, reason)
+        for update in ended:
+            self._forget(update.task_id)
+        if ended:
+            self._pace.something_happened()
+            self._listener.ended(ended)
+        else:
+            self._pace.nothing_happened()
+
+    def _forget(self, task_id: str) -> None:
+        with self._lock:
+            for submission_id, active in self._active.items():
+                if task_id in active.open_task_ids:
+                    still_open = active.open_task_ids - {task_id}
+                    if still_open:
+                        self._active[submission_id] = replace(active, open_task_ids=still_open)
+                    else:
+                        del self._active[submission_id]
+                    return
+
+
+def _all_lost(active: list[Active], reason: str) -> list[Update]:
+    outcome = Outcome(FailureKind.LOST, reason=reason)
+    return [Update(task_id, outcome) for one in active for task_id in one.open_task_ids]

@@ -1,0 +1,108 @@
+"""Runs one task on its node: find my entry, unpack the workflow, run, leave an exit record.
+
+example: python -m snakemake_executor_takeda.worker --manifest s3://bucket/run/manifests/4
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from snakemake_executor_takeda.worker.manifest import read_entry
+from snakemake_executor_takeda.worker.objects import read, read_range
+
+_INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
+
+
+def main() -> int:
+    args = _parse()
+    started = time.time()
+    index = args.index if args.index is not None else _index_from_environment()
+    entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
+    exit_code = _run(entry, args.scratch)
+    if args.exit_records:
+        _leave_record(Path(args.exit_records), entry["task_id"], exit_code, started)
+    return exit_code
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="takeda-worker", description=__doc__)
+    parser.add_argument("--manifest", required=True, help="path or s3:// URI of the manifest")
+    parser.add_argument(
+        "--index", type=int, help="entry to run (default: the array's variable, or 0)"
+    )
+    parser.add_argument("--exit-records", help="directory for the exit record")
+    parser.add_argument("--scratch", help="where the task's directory is made")
+    return parser.parse_args()
+
+
+def _index_from_environment() -> int:
+    for name in _INDEX_VARIABLES:
+        if value := os.environ.get(name):
+            return int(value)
+    return 0
+
+
+def _run(entry: dict[str, Any], scratch: str | None) -> int:
+    environment = dict(os.environ)
+    if entry["environment_uri"]:
+        environment.update(json.loads(read(entry["environment_uri"])))
+    if entry["sources_uri"] is None:
+        return _execute(entry["argv"], Path(entry["workdir"]), environment)
+    if scratch:
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    # A directory of its own: tasks on one node would remove each other's local copies.
+    directory = Path(tempfile.mkdtemp(prefix=f"{entry['task_id']}.", dir=scratch))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(read(entry["sources_uri"])), mode="r:xz") as archive:
+            archive.extractall(directory, filter="data")
+        return _execute(entry["argv"], directory, environment)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> int:
+    command = [sys.executable if argv[0] == "python" else argv[0], *argv[1:]]
+    process = subprocess.Popen(command, cwd=directory, env=environment)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, pass_on)
+    code = process.wait()
+    return 128 - code if code < 0 else code
+
+
+def _leave_record(directory: Path, task_id: str, exit_code: int, started: float) -> None:
+    record = {
+        "task_id": task_id,
+        "exit_code": exit_code,
+        "started": started,
+        "ended": time.time(),
+        "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "max_rss_kib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    temporary = directory / f".{task_id}.{os.getpid()}"
+    temporary.write_text(json.dumps(record))
+    # Whoever sees the record sees all of it.
+    temporary.replace(directory / f"{task_id}.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

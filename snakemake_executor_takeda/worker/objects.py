@@ -1,0 +1,44 @@
+"""Reads objects and byte ranges from a file or from S3, for the worker on the node."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+
+def read_range(location: str, start: int, end: int) -> bytes:
+    """Bytes from `start` up to, not with, `end` of a path or `s3://` URI."""
+    if location.startswith("s3://"):
+        store, key = _open(location)
+        return bytes(store.get_range(key, start=start, end=end))
+    with Path(location).open("rb") as file:
+        file.seek(start)
+        return file.read(end - start)
+
+
+def read(location: str) -> bytes:
+    """The whole of a path or `s3://` URI."""
+    if location.startswith("s3://"):
+        store, key = _open(location)
+        return bytes(store.get(key).bytes())
+    return Path(location).read_bytes()
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    # obstore costs a tenth of boto3's start-up, and the worker starts once per task.
+    from obstore.store import S3Store
+
+    parts = urlsplit(uri)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options: dict[str, Any] = {}
+    if endpoint:
+        options = {
+            "endpoint": endpoint,
+            "client_options": {"allow_http": endpoint.startswith("http://")},
+        }
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if region:
+        options["region"] = region
+    return S3Store(parts.netloc, **options), parts.path.lstrip("/")
