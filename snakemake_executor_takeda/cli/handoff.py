@@ -1,8 +1,213 @@
 """`takeda handoff`: WDL workflows outside AWS."""
 
+from __future__ import annotations
+
 import argparse
-from typing import Any
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
 
 
-def register(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    pass
+_DRAFT = ".takeda-handoff-"
+
+
+def register(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser("handoff", help="run the workflows that rules hand off")
+    commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")
+    local = commands.add_parser(
+        "run-local",
+        help="run a WDL workflow on this machine",
+        description="Run a WDL workflow on this machine with the inputs and outputs of a rule, "
+        "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE.",
+        epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
+        "--param ploidy 1 --output vcf calls.vcf",
+    )
+    local.add_argument("wdl", type=Path, metavar="WDL", help="the workflow's file")
+    named = {"action": "append", "nargs": "+", "default": []}
+    local.add_argument("--input", metavar=("NAME", "PATH"), help="files of one input", **named)
+    local.add_argument("--param", metavar=("NAME", "VALUE"), help="value(s) of one input", **named)
+    local.add_argument(
+        "--output", metavar=("NAME", "PATH"), help="where the files of one output go", **named
+    )
+    local.add_argument(
+        "--output-dir", metavar=("NAME", "PATH"), help="the same for a directory", **named
+    )
+    local.add_argument("--cores", type=int, metavar="N", help="cores for all tasks (default: all)")
+    local.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="process: tools of this environment (default); docker: the tasks' containers",
+    )
+    local.add_argument(
+        "--run-dir", type=Path, metavar="DIR", help="keep logs and intermediate files here"
+    )
+    local.add_argument("--verbose", action="store_true", help="show miniwdl's progress")
+    local.set_defaults(run=_run_local, parser=local)
+
+
+def _run_local(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.backends.healthomics import outputs, parameters, wdl
+    from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed, run_workflow
+
+    inputs = [
+        NamedFiles(name, tuple(_local_file(path) for path in paths), is_list=len(paths) != 1)
+        for name, paths in _pairs(args.parser, args.input, "--input", least=0)
+    ]
+    params = {
+        name: values[0] if len(values) == 1 else values
+        for name, values in _pairs(args.parser, args.param, "--param")
+    }
+    wanted = _wanted_outputs(args)
+    workflow = wdl.load(args.wdl)
+    given = parameters.build_parameters(
+        workflow, inputs, params, address=lambda file: str(Path(file.path).resolve())
+    )
+    outputs.check_outputs(workflow, wanted)
+    with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
+        try:
+            produced = run_workflow(
+                workflow,
+                given,
+                run_dir,
+                runner=args.runner,
+                cores=args.cores,
+                verbose=args.verbose,
+            )
+        except WorkflowFailed as failure:
+            _show(workflow.path, failure.task, failure.reason, failure.log_tail)
+            return 1
+        deliveries = outputs.match_outputs(workflow, wanted, produced)
+        for delivery in deliveries:
+            may_move = args.run_dir is None and _movable(delivery, deliveries, run_dir)
+            _place(delivery, move=may_move)
+    return 0
+
+
+def _pairs(
+    parser: argparse.ArgumentParser, given: list[list[str]], option: str, least: int = 1
+) -> list[tuple[str, list[str]]]:
+    pairs = []
+    for first, *rest in given:
+        name, equals, value = first.partition("=")
+        pairs.append((name, ([value] if equals else []) + rest))
+    names = [name for name, _ in pairs]
+    for name, values in pairs:
+        if len(values) < least:
+            parser.error(f"{option} {name}: give a name and at least {least} value")
+        if names.count(name) > 1:
+            parser.error(f"{option} {name} is given twice; list all values after one {option}")
+    return pairs
+
+
+def _wanted_outputs(args: argparse.Namespace) -> list[NamedFiles]:
+    """A lone path without a name stands for a rule's one unnamed output."""
+    wanted = []
+    for option, given, directory in (
+        ("--output", args.output, False),
+        ("--output-dir", args.output_dir, True),
+    ):
+        lone = [words[0] for words in given if len(words) == 1 and "=" not in words[0]]
+        named = [words for words in given if len(words) > 1 or "=" in words[0]]
+        for path in lone:
+            wanted.append(NamedFiles(None, (File(path, None, directory),), is_list=False))
+        for name, paths in _pairs(args.parser, named, option):
+            files = tuple(File(path, None, directory) for path in paths)
+            wanted.append(NamedFiles(name, files, is_list=len(files) > 1))
+    if not wanted:
+        args.parser.error("give at least one --output NAME PATH")
+    paths = [str(Path(file.path).absolute()) for one in wanted for file in one.files]
+    for path in paths:
+        if paths.count(path) > 1:
+            args.parser.error(f"two outputs go to {path}")
+    return wanted
+
+
+def _local_file(path: str) -> File:
+    if "://" in path:
+        raise TakedaError(f"{path} is not on this machine; run-local reads local files only")
+    if not Path(path).exists():
+        raise TakedaError(f"there is no input file {path}")
+    return File(path, None, Path(path).is_dir())
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does: tasks ended, directories removed."""
+
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {one: signal.signal(one, interrupt) for one in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def _run_directory(kept: Path | None, wanted: Sequence[NamedFiles]) -> Iterator[Path]:
+    """Beside the first output, so that outputs can be moved to their place within a file system."""
+    if kept is not None:
+        if kept.exists() and any(kept.iterdir()):
+            raise TakedaError(f"--run-dir {kept} is not empty; name a new directory")
+        yield kept.absolute()
+        return
+    beside = Path(wanted[0].files[0].path).absolute().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=beside))
+    try:
+        yield made / "run"
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _movable(delivery: Delivery, deliveries: Sequence[Delivery], run_dir: Path) -> bool:
+    """True for what the run made and no other output holds or is part of; the rest is copied."""
+    source = Path(delivery.source).resolve()
+    others = [Path(one.source).resolve() for one in deliveries if one is not delivery]
+    return source.is_relative_to(run_dir.resolve()) and not any(
+        source.is_relative_to(other) or other.is_relative_to(source) for other in others
+    )
+
+
+def _place(delivery: Delivery, *, move: bool) -> None:
+    """Put one output at its path, whole or not at all."""
+    source = Path(delivery.source).resolve()
+    target = Path(delivery.target.path).absolute()
+    if delivery.member is not None:
+        target /= delivery.member
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=target.parent))
+    try:
+        fresh = draft / target.name
+        if move:
+            shutil.move(source, fresh)
+        elif delivery.is_directory:
+            shutil.copytree(source, fresh)
+        else:
+            shutil.copyfile(source, fresh)
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        fresh.replace(target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _show(path: Path, task: str, reason: str, log_tail: Sequence[str]) -> None:
+    print(f"takeda: {path}: task {task}: {reason}", file=sys.stderr)
+    if log_tail:
+        print("last lines of its standard error:", file=sys.stderr)
+        for line in log_tail:
+            print(f"  {line}", file=sys.stderr)

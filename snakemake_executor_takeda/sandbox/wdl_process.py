@@ -1,0 +1,174 @@
+"""A miniwdl container backend without containers: tasks are local processes in a directory.
+
+What a container would show under a fixed path, a task here sees at its real place: `container_dir`
+is the run directory itself, and inputs are symbolic links. Nothing is isolated but the environment:
+a task sees no AWS variable, as it would see none in a container.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from WDL.runtime import config
+from WDL.runtime.error import Terminated
+from WDL.runtime.task_container import TaskContainer
+
+RECORD = "task.json"
+"""Written into a task's directory at its start and end, for whoever watches the run."""
+
+_POLL_SECONDS = 0.2
+_GRACE_SECONDS = 5.0
+
+
+class _Cores:
+    """The cores of this process, shared out among the tasks that run at the same time."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, count: int, stop: Callable[[], bool]) -> Iterator[None]:
+        with self._changed:
+            while self._free < count:
+                if stop():
+                    raise Terminated(quiet=True)
+                self._changed.wait(_POLL_SECONDS)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += count
+                self._changed.notify_all()
+
+
+class ProcessContainer(TaskContainer):
+    """One task as a process group of its own, ended whole when the run is."""
+
+    _cores = _Cores(1)
+
+    @classmethod
+    def global_init(cls, cfg: config.Loader, logger: logging.Logger) -> None:
+        cls._cores = _Cores(cls.detect_resource_limits(cfg, logger)["cpu"])
+
+    @classmethod
+    def detect_resource_limits(cls, cfg: config.Loader, logger: logging.Logger) -> dict[str, int]:
+        cpus = cfg.get_int("scheduler", "task_concurrency") or len(os.sched_getaffinity(0))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return {"cpu": cpus, "mem_bytes": memory}
+
+    def __init__(self, cfg: config.Loader, run_id: str, host_dir: str) -> None:
+        super().__init__(cfg, run_id, host_dir)
+        self.container_dir = host_dir
+        self._asked: dict[str, float] = {}
+
+    def host_work_dir(self) -> str:
+        # Every attempt works in the same place, as paths in the command are real paths.
+        return str(Path(self.host_dir, "work"))
+
+    def reset(self, logger: logging.Logger) -> None:
+        work = Path(self.host_work_dir())
+        work.rename(work.with_name(f"work.attempt{self.try_counter}"))
+        super().reset(logger)
+
+    def process_runtime(self, logger: logging.Logger, runtime_eval: dict[str, Any]) -> None:
+        super().process_runtime(logger, runtime_eval)
+        with suppress(KeyError, AttributeError, TypeError, ValueError):
+            # What the task asks for, before it is lowered to what this machine has.
+            self._asked["cpu"] = math.ceil(float(runtime_eval["cpu"].value))
+
+    def _run(self, logger: logging.Logger, terminating: Callable[[], bool], command: str) -> int:
+        self._link_inputs()
+        script = Path(self.host_dir, "command")
+        script.write_text(command)
+        scratch = Path(self.host_dir, "tmp")
+        scratch.mkdir(exist_ok=True)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
+        environment |= {"TMPDIR": str(scratch), **self.runtime_values.get("env", {})}
+        stdout_path = Path(self.host_stdout_txt())  # type: ignore[no-untyped-call]
+        stderr_path = Path(self.host_stderr_txt())  # type: ignore[no-untyped-call]
+        cpus = min(int(self.runtime_values.get("cpu", 1)) or 1, self._cores.total)
+        with (
+            self._cores.taken(cpus, terminating),
+            stdout_path.open("ab") as stdout,
+            stderr_path.open("ab") as stderr,
+            self.poll_stderr_context(logger) as poll_stderr,
+        ):
+            record = {
+                "name": self.run_id,
+                "cpus": int(self._asked.get("cpu", cpus)),
+                "memory_bytes": int(self.runtime_values.get("memory_reservation", 0)),
+                "started": time.time(),
+            }
+            self._write_record(record)
+            process = subprocess.Popen(
+                [*self.cfg.get("task_runtime", "command_shell").split(), str(script)],
+                cwd=self.host_work_dir(),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                process_group=0,
+            )
+            try:
+                exit_code = _wait(process, terminating, poll_stderr)
+            finally:
+                _end_group(process)
+                self._write_record(record | {"ended": time.time(), "exit_code": process.returncode})
+            poll_stderr()
+        if terminating():
+            raise Terminated()
+        return exit_code
+
+    def _link_inputs(self) -> None:
+        for host_path, container_path in self.input_path_map.items():
+            link = Path(container_path.rstrip("/"))
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():  # `copy_input_files` may have put a copy there.
+                link.symlink_to(host_path.rstrip("/"))
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        path = Path(self.host_dir, RECORD)
+        draft = path.with_suffix(".tmp")
+        draft.write_text(json.dumps(record))
+        draft.replace(path)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], terminating: Callable[[], bool], tick: Callable[[], None]
+) -> int:
+    asked_at: float | None = None
+    while True:
+        try:
+            code = process.wait(_POLL_SECONDS)
+            # A shell would say 128 + n for a command that a signal ended; so do containers.
+            return 128 - code if code < 0 else code
+        except subprocess.TimeoutExpired:
+            tick()
+        if terminating():
+            now = time.monotonic()
+            if asked_at is None:
+                asked_at = now
+                os.killpg(process.pid, signal.SIGTERM)
+            elif now - asked_at > _GRACE_SECONDS:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """What the task left running in the background ends with it, as in a container."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,126 @@
+"""Run a WDL workflow on this machine with miniwdl, in this process's main thread."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.values import TakedaError
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.healthomics.wdl import Workflow
+
+RUNNERS = {"process": "takeda_process", "docker": "docker_swarm"}
+"""What runs the tasks → the name of miniwdl's container backend."""
+
+LOG_TAIL_LINES = 20
+
+
+class WorkflowFailed(Exception):
+    """A run that did not succeed: which task, why, and the last lines it wrote."""
+
+    def __init__(
+        self, task: str, reason: str, exit_code: int | None = None, log_tail: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(f"{task}: {reason}" if task else reason)
+        self.task = task
+        self.reason = reason
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+
+
+def run_workflow(
+    workflow: Workflow,
+    parameters: Mapping[str, Any],
+    run_dir: Path,
+    *,
+    runner: str = "process",
+    cores: int | None = None,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Run it to its end and return its outputs as JSON values, keyed `Workflow.output`.
+
+    `parameters` are JSON values by input name, files as absolute local paths. `run_dir` is made, or
+    must be empty; it holds all that miniwdl writes, and the output files. No more tasks run at a
+    time than their `cpu` sums up to `cores` (default: the cores this process may use).
+
+    Raises WorkflowFailed, TakedaError for parameters that miniwdl refuses, KeyboardInterrupt when a
+    signal ended it; its tasks are ended by then.
+    """
+    import WDL
+    from WDL.runtime import config
+    from WDL.runtime.error import RunFailed
+
+    logger = _quiet_logger(verbose)
+    # The process runner gives the same result for everybody: no one's own miniwdl.cfg applies.
+    cfg = config.Loader(logger, filenames=[] if runner == "process" else None)
+    cfg.override(
+        {
+            "scheduler": {"container_backend": RUNNERS[runner], "task_concurrency": cores or 0},
+            "call_cache": {"get": False, "put": False},
+        }
+    )
+    target = workflow.document.workflow
+    try:
+        inputs = WDL.values_from_json(
+            dict(parameters), target.available_inputs, target.required_inputs
+        )
+    except WDL.Error.InputError as error:
+        raise TakedaError(f"workflow {workflow.name}: {error}") from error
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        options: dict[str, Any] = {"run_dir": f"{run_dir}/."}
+        _, outputs = WDL.runtime.run(cfg, target, inputs, **options)
+    except RunFailed as error:
+        raise _explain(error) from error
+    result: dict[str, Any] = WDL.values_to_json(outputs, namespace=workflow.name)
+    return result
+
+
+def _explain(error: Any) -> BaseException:
+    from WDL.runtime.error import CommandFailed, RunFailed, Terminated
+
+    inner: BaseException = error
+    task = ""
+    while isinstance(inner, RunFailed):
+        task = inner.run_id
+        if inner.__cause__ is None:
+            break
+        inner = inner.__cause__
+    if isinstance(inner, Terminated):
+        return KeyboardInterrupt()
+    if isinstance(inner, CommandFailed):
+        reason = f"the command failed with exit status {inner.exit_status}"
+        return WorkflowFailed(task, reason, inner.exit_status, read_tail(Path(inner.stderr_file)))
+    pos = getattr(inner, "pos", None)
+    place = f"{Path(pos.abspath).name}:{pos.line}: " if pos is not None else ""
+    return WorkflowFailed(task, f"{place}{' '.join(str(inner).split()) or type(inner).__name__}")
+
+
+def read_tail(path: Path, lines: int = LOG_TAIL_LINES) -> tuple[str, ...]:
+    """The last lines of a text file, empty where there is none."""
+    try:
+        with path.open(errors="replace") as stream:
+            return tuple(line.rstrip() for line in deque(stream, lines))
+    except OSError:
+        return ()
+
+
+def _quiet_logger(verbose: bool) -> logging.Logger:
+    """miniwdl logs below `wdl`; its records go to files in the run directory in any case."""
+    logger = logging.getLogger("wdl")
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    if verbose:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        logger.addHandler(handler)
+    else:
+        logger.addHandler(logging.NullHandler())
+    logger.setLevel(logging.INFO)
+    return logger
