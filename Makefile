@@ -1,0 +1,48 @@
+# Two commands matter: `make demo` and `make test`. Each installs what it needs first.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help setup demo demo-plain demo-compare test unit lint lock benchmark clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export TAKEDA_SANDBOX_DIR ?= $(CURDIR)/.takeda/sandbox
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.installed ## install Debian packages and the Python environment
+	@scripts/install-system-packages
+
+$(VENV)/.installed: pyproject.toml requirements/dev.lock scripts/make-venv
+	@scripts/make-venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: setup ## run the outbreak pipeline on the sandbox: Batch, Slurm and HealthOmics
+	@scripts/run-demo
+
+demo-plain: setup ## the same pipeline with plain `snakemake -c2`
+	@scripts/run-demo --plain
+
+demo-compare: ## are the results of `make demo` and `make demo-plain` the same?
+	@workflows/outbreak/compare
+
+test: setup lint ## everything: lint, types, unit and integration tests with coverage
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+unit: setup ## the tests that take seconds
+	$(BIN)/pytest -m "not sandbox and not slurm and not docker" -q
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: ## renew requirements/dev.lock from pyproject.toml
+	$(BIN)/pip install -q pip-tools
+	$(BIN)/pip-compile -q --upgrade --extra dev --strip-extras --no-header --annotation-style=line \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/dev.lock pyproject.toml
+
+clean: ## remove what the other commands made here
+	-[ ! -x $(BIN)/takeda ] || $(BIN)/takeda sandbox down
+	rm -rf $(VENV) .takeda .snakemake results build dist
