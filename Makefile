@@ -15,6 +15,7 @@ setup: $(VENV)/.installed ## install Debian packages and the Python environment
 	@scripts/install-system-packages
 
 $(VENV)/.installed: pyproject.toml requirements/dev.lock scripts/make-venv
+	@scripts/install-system-packages
 	@scripts/make-venv "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -41,7 +42,8 @@ lint: setup ## ruff and mypy
 lock: ## renew requirements/dev.lock from pyproject.toml
 	$(BIN)/pip install -q pip-tools
 	$(BIN)/pip-compile -q --upgrade --extra dev --strip-extras --no-header --annotation-style=line \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements/dev.lock pyproject.toml
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --unsafe-package snakemake-executor-plugin-takeda -o requirements/dev.lock pyproject.toml
 
 clean: ## remove what the other commands made here
 	-[ ! -x $(BIN)/takeda ] || $(BIN)/takeda sandbox down
