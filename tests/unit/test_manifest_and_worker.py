@@ -1,0 +1,135 @@
+"""The manifest finds each child its entry; the worker runs it and tells the truth about it."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_takeda.backends.base import RunContext
+from snakemake_executor_takeda.values import JobSpec, Shape, Submission, Target, Task
+from snakemake_executor_takeda.worker.manifest import encode_manifest, read_entry
+
+TARGET = Target("t", "local")
+
+
+def submission(*argvs):
+    job = JobSpec(1, "r", {}, 1, Shape(), {})
+    tasks = tuple(Task(f"run-t{n}", job, TARGET, tuple(argv)) for n, argv in enumerate(argvs))
+    return Submission("run-s1", "takeda-r-run-1", TARGET, tasks)
+
+
+def context(tmp_path: Path, sources: str | None = None, environment: str | None = None):
+    return RunContext("run", tmp_path, tmp_path, None, sources, environment, tmp_path)
+
+
+def reader(data: bytes):
+    reads = []
+
+    def read_range(start, end):
+        reads.append(end - start)
+        return data[start:end]
+
+    return read_range, reads
+
+
+def test_an_entry_is_found_among_ten_thousand_by_small_reads(tmp_path):
+    argvs = [("echo", f"wild\n card {n} “ü”") for n in range(10_000)]
+    data = encode_manifest(submission(*argvs), context(tmp_path))
+    for index in (0, 1, 5_000, 9_999):
+        read_range, reads = reader(data)
+        assert read_entry(read_range, index)["argv"] == list(argvs[index])
+        assert len(reads) == 3 and sum(reads) < 1_000
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_an_index_outside_the_array_is_refused(tmp_path, index):
+    read_range, _ = reader(encode_manifest(submission(["a"], ["b"]), context(tmp_path)))
+    with pytest.raises(IndexError, match="holds 2 entries"):
+        read_entry(read_range, index)
+
+
+def work(manifest: bytes, tmp_path: Path, *arguments: str, **environment: str):
+    path = tmp_path / "manifest"
+    path.write_bytes(manifest)
+    command = [sys.executable, "-m", "snakemake_executor_takeda.worker", "--manifest", str(path)]
+    return subprocess.run(
+        [*command, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_worker_runs_the_argument_list_as_it_is(tmp_path):
+    hostile = "$(touch pwned) `touch pwned`; touch pwned"
+    manifest = encode_manifest(submission(["/bin/echo", hostile]), context(tmp_path))
+    result = work(manifest, tmp_path)
+    assert (result.returncode, result.stdout) == (0, hostile + "\n")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("variable", ["AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID"])
+def test_the_index_comes_from_the_array(tmp_path, variable):
+    manifest = encode_manifest(
+        submission(["/bin/echo", "first"], ["/bin/echo", "second"]), context(tmp_path)
+    )
+    assert work(manifest, tmp_path, **{variable: "1"}).stdout == "second\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)]
+)
+def test_the_exit_record_and_the_exit_status_agree(tmp_path, script, code):
+    manifest = encode_manifest(submission(["/bin/sh", "-c", script]), context(tmp_path))
+    result = work(manifest, tmp_path, "--exit-records", str(tmp_path / "exits"))
+    record = json.loads((tmp_path / "exits" / "run-t0.json").read_text())
+    assert result.returncode == record["exit_code"] == code
+    assert record["ended"] >= record["started"] > 0
+
+
+def test_sources_are_unpacked_into_a_directory_of_the_tasks_own(tmp_path):
+    archive = tmp_path / "sources.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        info = tarfile.TarInfo("rules/Snakefile")
+        info.size = 5
+        tar.addfile(info, io.BytesIO(b"hello"))
+    manifest = encode_manifest(
+        submission(["/bin/sh", "-c", "pwd; cat rules/Snakefile"]),
+        context(tmp_path, sources=str(archive)),
+    )
+    scratch = tmp_path / "scratch"
+    result = work(manifest, tmp_path, "--scratch", str(scratch))
+    directory, content = result.stdout.splitlines()
+    assert content == "hello"
+    assert Path(directory).parent == scratch
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_archive_that_leaves_its_directory_is_refused(tmp_path):
+    archive = tmp_path / "sources.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        info = tarfile.TarInfo("../../escaped")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"x"))
+    manifest = encode_manifest(
+        submission(["/bin/true"]), context(tmp_path, sources=str(archive))
+    )
+    assert work(manifest, tmp_path, "--scratch", str(tmp_path / "a" / "b")).returncode != 0
+    assert list(tmp_path.rglob("escaped")) == []
+
+
+def test_variables_of_the_run_reach_the_task(tmp_path):
+    variables = tmp_path / "environment.json"
+    variables.write_text(json.dumps({"TOKEN": "s3cret"}))
+    manifest = encode_manifest(
+        submission(["/bin/sh", "-c", "echo $TOKEN"]),
+        context(tmp_path, environment=str(variables)),
+    )
+    assert b"s3cret" not in manifest
+    assert work(manifest, tmp_path).stdout == "s3cret\n"

@@ -1,0 +1,156 @@
+"""A lane gives every task exactly one end, whatever its backend throws."""
+
+import threading
+from collections import Counter
+
+import pytest
+
+from snakemake_executor_takeda import watching
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.values import (
+    Accepted,
+    FailureKind,
+    JobSpec,
+    Outcome,
+    Shape,
+    Submission,
+    Target,
+    Task,
+    Update,
+)
+
+TARGET = Target("t", "fake")
+JOB = JobSpec(1, "r", {}, 1, Shape(), {})
+
+
+def submission(number, tasks):
+    ids = [f"s{number}-t{n}" for n in range(tasks)]
+    return Submission(f"s{number}", "name", TARGET, tuple(Task(i, JOB, TARGET) for i in ids))
+
+
+class Listener:
+    """Counts what it is told, and lets a test wait for a number of ends."""
+
+    def __init__(self):
+        self.ends = Counter()
+        self.outcomes = {}
+        self.log = []
+        self._changed = threading.Condition()
+
+    def intended(self, one):
+        self.log.append(("intended", one.submission_id))
+
+    def accepted(self, one, accepted):
+        self.log.append(("accepted", one.submission_id))
+
+    def refused(self, one, outcome):
+        self._end([(task.task_id, outcome) for task in one.tasks])
+
+    def started(self, update):
+        self.log.append(("started", update.task_id))
+
+    def ended(self, updates):
+        self._end([(update.task_id, update.outcome) for update in updates])
+
+    def _end(self, ends):
+        with self._changed:
+            for task_id, outcome in ends:
+                self.ends[task_id] += 1
+                self.outcomes[task_id] = outcome
+            self._changed.notify_all()
+
+    def wait_for(self, count):
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.ends) >= count, timeout=20)
+
+
+class Fake:
+    """Accepts everything; each poll ends one task of each submission."""
+
+    def submit(self, one):
+        return Accepted(one.submission_id, {task.task_id: task.task_id for task in one.tasks})
+
+    def poll(self, active):
+        for one in active:
+            yield Update(sorted(one.open_task_ids)[0], Outcome())
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setattr(watching, "FIRST_PAUSE_SECONDS", 0.001)
+    lanes = []
+
+    def start(backend):
+        listener = Listener()
+        lane = watching.Lane("fake", backend, listener, longest_pause_seconds=0.001)
+        lane.start()
+        lanes.append(lane)
+        return lane, listener
+
+    yield start
+    for lane in lanes:
+        lane.stop()
+        lane.join(10)
+        assert not lane.is_alive()
+
+
+def test_each_task_ends_once_and_nothing_stays_active(run):
+    lane, listener = run(Fake())
+    for number in range(5):
+        lane.submit(submission(number, tasks=4))
+    listener.wait_for(20)
+    assert set(listener.ends.values()) == {1}
+    assert lane.active() == []
+    assert listener.log.index(("intended", "s3")) < listener.log.index(("accepted", "s3"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SubmissionError(FailureKind.NO_CAPACITY, "full"), FailureKind.NO_CAPACITY),
+        (RuntimeError("boom"), FailureKind.CONFIGURATION),
+    ],
+)
+def test_a_refused_submission_fails_its_own_tasks_only(run, error, kind):
+    class Refusing(Fake):
+        def submit(self, one):
+            if one.submission_id == "s1":
+                raise error
+            return super().submit(one)
+
+    lane, listener = run(Refusing())
+    for number in range(3):
+        lane.submit(submission(number, tasks=2))
+    listener.wait_for(6)
+    failed = {task for task, outcome in listener.outcomes.items() if not outcome.succeeded}
+    assert failed == {"s1-t0", "s1-t1"}
+    assert listener.outcomes["s1-t0"].kind == kind
+
+
+def test_a_poll_that_throws_now_and_then_loses_nothing(run):
+    class Flaky(Fake):
+        polls = 0
+
+        def poll(self, active):
+            self.polls += 1
+            if self.polls % 2:
+                raise RuntimeError("flaky")
+            yield from super().poll(active)
+
+    lane, listener = run(Flaky())
+    lane.submit(submission(1, tasks=5))
+    listener.wait_for(5)
+    assert all(outcome.succeeded for outcome in listener.outcomes.values())
+    assert lane.active() == []
+
+
+def test_a_poll_that_always_throws_ends_in_lost_with_its_words(run):
+    class Broken(Fake):
+        def poll(self, active):
+            raise KeyError("no such field")
+
+    lane, listener = run(Broken())
+    lane.submit(submission(1, tasks=3))
+    listener.wait_for(3)
+    assert {outcome.kind for outcome in listener.outcomes.values()} == {FailureKind.LOST}
+    assert "no such field" in listener.outcomes["s1-t0"].reason
