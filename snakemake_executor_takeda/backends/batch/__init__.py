@@ -1,0 +1,32 @@
+"""AWS Batch: arrays of tasks on job queues.
+
+`submitting` sends (`definitions` and `shapes` say what), `polling` asks (`outcomes` reads the answers),
+`cancelling` ends; `backend` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends.batch.options import BatchOptions
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.values import Target
+
+__all__ = ["BatchOptions", "backend"]
+
+
+class _Factory:
+    """Speaks `backends.base.BackendFactory`."""
+
+    options_model = BatchOptions
+
+    def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
+        from snakemake_executor_takeda.backends.batch.backend import BatchBackend
+
+        return BatchBackend(targets, context)
+
+
+backend = _Factory()

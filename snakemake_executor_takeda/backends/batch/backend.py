@@ -1,0 +1,85 @@
+"""The Batch backend: what the executor calls, each duty done by a module of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.backends.batch.api import Clients
+from snakemake_executor_takeda.backends.batch.cancelling import cancel
+from snakemake_executor_takeda.backends.batch.polling import Poller
+from snakemake_executor_takeda.backends.batch.queues import check_queues
+from snakemake_executor_takeda.backends.batch.submitting import Submitter
+from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
+    Submission,
+    TakedaError,
+    Target,
+    Update,
+)
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.base import RunContext
+
+ARRAY_LIMIT = 10_000
+
+_log = logging.getLogger(__name__)
+
+
+class BatchBackend:
+    """All Batch targets of one run; speaks `backends.base.Backend`."""
+
+    def __init__(
+        self, targets: Sequence[Target], context: RunContext, clients: Clients | None = None
+    ) -> None:
+        self._targets = targets
+        self._context = context
+        self._clients = clients or Clients()
+        self._submitter = Submitter(self._clients, context)
+        self._poller = Poller(self._clients)
+        self._silence: str | None = None
+
+    def check(self) -> None:
+        if not self._targets:
+            return
+        if self._context.remote_prefix is None:
+            raise TakedaError(
+                f"target {self._targets[0].name!r} is an AWS Batch queue, whose jobs share no files "
+                "with this machine: add `--default-storage-provider s3 --default-storage-prefix "
+                "s3://BUCKET/PREFIX --shared-fs-usage none`"
+            )
+        check_queues(self._clients.batch_at_once, self._targets)
+
+    def array_limit(self, target: Target) -> int:
+        return ARRAY_LIMIT
+
+    def submit(self, submission: Submission) -> Accepted:
+        return self._submitter.submit(submission)
+
+    def poll(self, active: Sequence[Active]) -> Iterable[Update]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not active:
+            return
+        try:
+            yield from self._poller.poll(active)
+            self._silence = None
+        except ClientError as error:
+            self._warn(f"{aws.error_code(error)}: {aws.error_message(error)}")
+        except BotoCoreError as error:
+            self._warn(str(error))
+
+    def _warn(self, what: str) -> None:
+        """Once for each kind of silence: a poll that fails is no job that failed."""
+        if what != self._silence:
+            self._silence = what
+            _log.warning("AWS Batch does not say how the jobs do, asking again: %s", what)
+
+    def cancel(self, active: Sequence[Active]) -> None:
+        cancel(self._clients, active)
+
+    def close(self) -> None:
+        """The clients hold nothing but idle connections."""

@@ -1,0 +1,162 @@
+"""A job as DescribeJobs shows it → how its task ended. Pure.
+
+Batch says why in free text. It is read in a fixed order (timeout, Spot, stuck queue, out of memory,
+start failure, exit code), because a killed container carries the same exit code whoever killed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from snakemake_executor_takeda.values import FailureKind, Outcome
+
+_TIMEOUT = re.compile(r"attempt duration exceeded timeout", re.I)
+_HOST_GONE = re.compile(r"\bHost EC2 \(instance [^)]*\) terminated", re.I)
+_SPOT_TASK = re.compile(r"\bSpot (Task was interrupted|interruption)", re.I)
+_STUCK = re.compile(r"\b(?P<group>CAPACITY|MISCONFIGURATION|ACTION_REQUIRED|UNDETERMINED)\b[:\s]")
+_STUCK_CANCEL = re.compile(r"JobStateTimeLimit action", re.I)
+_NO_CAPACITY = re.compile(r"capacity is unavailable", re.I)
+_OUT_OF_MEMORY = re.compile(r"\bOutOfMemory", re.I)
+_IMAGE = re.compile(r"\bCannotPull\w*Error\b")
+_SET_UP = re.compile(
+    r"\b(ResourceInitialization|CannotStartContainer|CannotCreateContainer|CannotCreateVolume)Error\b"
+)
+_NODE = re.compile(r"\b(CannotInspectContainer|DockerTimeout|CannotStopContainer)Error\b")
+_NEVER_STARTED = re.compile(r"\btask failed to start\b", re.I)
+
+_ADVICE = {
+    FailureKind.TIMEOUT: "raise `runtime` of the rule (minutes), or `timeout` of the target",
+    FailureKind.IMAGE: "see that the target's `image` exists in its registry and the role may pull it",
+    FailureKind.NO_CAPACITY: "give the target a `fallback`, or its compute environment more instance types",
+    FailureKind.LOST: "look the job up in the Batch console; run the workflow again to repeat it",
+}
+
+
+def outcome_of(detail: Mapping[str, Any], *, capacity: str | None, log_group: str) -> Outcome:
+    """How an ended job ended, without its log lines. `detail` is a JobDetail or a child's JobSummary.
+
+    `capacity` is the target's: where it is on-demand, a host that went away was no Spot reclaim.
+    """
+    common: dict[str, Any] = {
+        "wall_seconds": wall_seconds(detail),
+        "exit_code": exit_code(detail),
+        "log_location": log_location(detail, log_group),
+        "detail": facts(detail),
+    }
+    if detail.get("status") == "SUCCEEDED":
+        return Outcome(**common)
+    reason = "; ".join(dict.fromkeys(_reasons(detail))) or "Batch gave no reason"
+    kind = failure_kind(detail, capacity)
+    return Outcome(kind, reason=reason, advice=_advice(kind, detail), **common)
+
+
+def failure_kind(detail: Mapping[str, Any], capacity: str | None) -> FailureKind:  # noqa: PLR0911
+    """The kind of a FAILED job's failure: one line per row of what Batch is known to say."""
+    words = "\n".join(_reasons(detail))
+    code = exit_code(detail)
+    if _TIMEOUT.search(words):
+        return FailureKind.TIMEOUT
+    if _SPOT_TASK.search(words):
+        return FailureKind.INTERRUPTED
+    if _HOST_GONE.search(words):
+        return FailureKind.NODE_FAILURE if capacity == "on-demand" else FailureKind.INTERRUPTED
+    if _NO_CAPACITY.search(words):
+        return FailureKind.NO_CAPACITY
+    if _STUCK_CANCEL.search(words):
+        stuck = _STUCK.search(words)
+        no_capacity = stuck is not None and stuck["group"] == "CAPACITY"
+        return FailureKind.NO_CAPACITY if no_capacity else FailureKind.CONFIGURATION
+    if _OUT_OF_MEMORY.search(words):
+        return FailureKind.OUT_OF_MEMORY
+    if _IMAGE.search(words):
+        return FailureKind.IMAGE
+    if _SET_UP.search(words):
+        return FailureKind.CONFIGURATION
+    if _NODE.search(words) or _NEVER_STARTED.search(words):
+        return FailureKind.NODE_FAILURE
+    if code or _ended_from_outside(detail):
+        return FailureKind.USER
+    never_ran = not detail.get("startedAt") and not detail.get("attempts")
+    return FailureKind.CONFIGURATION if never_ran and code is None else FailureKind.LOST
+
+
+def exit_code(detail: Mapping[str, Any]) -> int | None:
+    """The container's, or the last attempt's; Batch leaves it out where no container ended by itself."""
+    for container in _containers(detail):
+        if container.get("exitCode") is not None:
+            return int(container["exitCode"])
+    return None
+
+
+def log_stream(detail: Mapping[str, Any]) -> str | None:
+    """The stream of the last attempt, once it was RUNNING."""
+    return next((c["logStreamName"] for c in _containers(detail) if c.get("logStreamName")), None)
+
+
+def log_location(detail: Mapping[str, Any], log_group: str) -> str:
+    """`group:stream` in CloudWatch, empty without a stream."""
+    stream = log_stream(detail)
+    return f"{log_group}:{stream}" if stream else ""
+
+
+def wall_seconds(detail: Mapping[str, Any]) -> float | None:
+    """From start to stop as Batch measured them (milliseconds since 1970)."""
+    started, stopped = detail.get("startedAt"), detail.get("stoppedAt")
+    return max(0, stopped - started) / 1000 if started and stopped else None
+
+
+def facts(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What the event log keeps of a job."""
+    container = detail.get("container") or {}
+    found = {
+        "job_id": detail.get("jobId"),
+        "log_stream": log_stream(detail),
+        "container_instance": container.get("containerInstanceArn"),
+        "task": container.get("taskArn"),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def _reasons(detail: Mapping[str, Any]) -> Iterator[str]:
+    """The service's words: the job's own, and the last attempt's where the job has none."""
+    last = _last_attempt(detail)
+    container, last_container = detail.get("container") or {}, last.get("container") or {}
+    for words in (
+        detail.get("statusReason") or last.get("statusReason"),
+        container.get("reason") or last_container.get("reason"),
+    ):
+        if words:
+            yield words
+
+
+def _containers(detail: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield detail.get("container") or {}
+    yield _last_attempt(detail).get("container") or {}
+
+
+def _last_attempt(detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    attempts = detail.get("attempts") or [{}]
+    last: Mapping[str, Any] = attempts[-1]
+    return last
+
+
+def _ended_from_outside(detail: Mapping[str, Any]) -> bool:
+    return bool(detail.get("isTerminated") or detail.get("isCancelled"))
+
+
+def _advice(kind: FailureKind, detail: Mapping[str, Any]) -> str:
+    if kind == FailureKind.OUT_OF_MEMORY:
+        requirements = (detail.get("container") or {}).get("resourceRequirements") or []
+        mib = next((r["value"] for r in requirements if r.get("type") == "MEMORY"), None)
+        return f"raise `mem_mb` of the rule{f': the container had {mib} MiB' if mib else ''}"
+    if kind == FailureKind.USER and _ended_from_outside(detail):
+        return "somebody terminated the job in Batch; run the workflow again to repeat it"
+    if kind == FailureKind.USER and exit_code(detail) == 137:
+        return (
+            "exit code 137 is a kill: often for memory, so raise `mem_mb` if the log shows no error"
+        )
+    if kind == FailureKind.CONFIGURATION:
+        return "see that the target's queue, roles and network allow the job to start"
+    return _ADVICE.get(kind, "")

@@ -1,0 +1,92 @@
+"""The check at start: does every target's queue exist, and would it take a job?"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.values import TakedaError
+
+if TYPE_CHECKING:
+    from mypy_boto3_batch import BatchClient
+
+    from snakemake_executor_takeda.values import Target
+
+_QUEUES_A_CALL = 100
+_PLATFORM_TYPES = {
+    "EC2": {"ECS", "ECS_MANAGED_INSTANCES"},
+    "FARGATE": {"ECS_FARGATE"},
+}
+
+
+def check_queues(batch: BatchClient, targets: Sequence[Target]) -> None:
+    """Raises TakedaError naming every target whose queue is missing or takes no jobs."""
+    from botocore.exceptions import ClientError
+
+    names = list(dict.fromkeys(target.options.queue for target in targets))
+    try:
+        with aws.readable_errors("AWS Batch"):
+            known = [
+                queue
+                for start in range(0, len(names), _QUEUES_A_CALL)
+                for queue in _describe(batch, names[start : start + _QUEUES_A_CALL])
+            ]
+            by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
+            others = [] if all(name in by_name for name in names) else _all_names(batch)
+    except ClientError as error:
+        raise TakedaError(
+            f"AWS Batch refused to describe the queues {', '.join(names)} "
+            f"({aws.error_code(error)}): {aws.error_message(error)}. "
+            "The role needs batch:DescribeJobQueues"
+        ) from error
+    problems = [
+        problem
+        for target in targets
+        if (problem := queue_problem(target, by_name.get(target.options.queue), others))
+    ]
+    if problems:
+        raise TakedaError("\n".join(problems))
+
+
+def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> str | None:
+    """What keeps this target from taking jobs, in one sentence with the fix; None if nothing."""
+    name = target.options.queue
+    where = f"target {target.name!r}: the job queue {name!r}"
+    if queue is None:
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(others)}."
+        return (
+            f"{where} does not exist in this account and region{hint} Correct `queue` in the policy"
+        )
+    if queue["state"] != "ENABLED":
+        return (
+            f"{where} is {queue['state']}: enable it with "
+            f"`aws batch update-job-queue --job-queue {name} --state ENABLED`"
+        )
+    if queue.get("status", "VALID") != "VALID":
+        said = f" ({queue['statusReason']})" if queue.get("statusReason") else ""
+        return (
+            f"{where} is {queue['status']}{said}: wait until it is VALID, or mend it and "
+            "its compute environments"
+        )
+    kind = queue.get("jobQueueType")
+    if kind and kind not in _PLATFORM_TYPES[target.options.platform]:
+        fitting = next((p for p, kinds in _PLATFORM_TYPES.items() if kind in kinds), None)
+        fix = f"write `platform: {fitting}`" if fitting else "name another queue"
+        return f"{where} is of type {kind}, the target's platform {target.options.platform}: {fix}"
+    return None
+
+
+def _describe(batch: BatchClient, names: Sequence[str]) -> Iterator[Any]:
+    for page in batch.get_paginator("describe_job_queues").paginate(jobQueues=names):
+        yield from page["jobQueues"]
+
+
+def _all_names(batch: BatchClient) -> list[str]:
+    return sorted(queue["jobQueueName"] for queue in _describe(batch, []))
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no queues"

@@ -1,0 +1,90 @@
+"""Shape → what SubmitJob overrides: resource requirements and timeout. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.values import FailureKind
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.batch.options import BatchOptions
+    from snakemake_executor_takeda.values import Shape
+
+DEFAULT_MEM_MIB = 2048
+"""Where neither the rule nor Snakemake's default resources ask for memory."""
+MIN_MEM_MIB = 4
+MIN_TIMEOUT_S = 60
+FARGATE_DISK_MB = 20 * 1024**3 // 10**6
+"""What a Fargate task has without asking: 20 GiB."""
+
+_GIB = 1024
+FARGATE_MEM_MIB: dict[int, tuple[int, ...]] = {
+    1: tuple(range(2 * _GIB, 8 * _GIB + 1, _GIB)),
+    2: tuple(range(4 * _GIB, 16 * _GIB + 1, _GIB)),
+    4: tuple(range(8 * _GIB, 30 * _GIB + 1, _GIB)),
+    8: tuple(range(16 * _GIB, 60 * _GIB + 1, 4 * _GIB)),
+    16: tuple(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
+    32: (60 * _GIB, 120 * _GIB, 244 * _GIB),
+}
+"""Legal memory by vCPU; the fractions of a vCPU are left out, as a rule asks for whole threads."""
+
+
+def resource_requirements(shape: Shape, platform: str) -> list[dict[str, str]]:
+    """`containerOverrides.resourceRequirements`: as asked on EC2, rounded up on Fargate.
+
+    Raises SubmissionError(configuration) for what the platform cannot give.
+    """
+    if shape.nodes > 1:
+        raise _impossible(
+            f"{shape.nodes} nodes for one job: Batch targets run jobs of one node",
+            "route rules with `nodes` to a Slurm target",
+        )
+    cpus = shape.cpus * shape.tasks if shape.mpi else shape.cpus
+    mem_mib = DEFAULT_MEM_MIB if shape.mem_mb is None else mebibytes(shape.mem_mb)
+    if platform == "FARGATE":
+        if shape.gpus:
+            raise _impossible(
+                f"{shape.gpus} GPU: Fargate has none", "route rules with `gpu` to an EC2 target"
+            )
+        if shape.disk_mb is not None and shape.disk_mb > FARGATE_DISK_MB:
+            raise _impossible(
+                f"disk_mb={shape.disk_mb}: a Fargate task has {FARGATE_DISK_MB} MB",
+                "route the rule to an EC2 target, or lower disk_mb if it is Snakemake's own guess",
+            )
+        cpus, mem_mib = fargate_pair(cpus, mem_mib)
+    requirements = [
+        {"type": "VCPU", "value": str(cpus)},
+        {"type": "MEMORY", "value": str(max(mem_mib, MIN_MEM_MIB))},
+    ]
+    if shape.gpus:
+        requirements.append({"type": "GPU", "value": str(shape.gpus)})
+    return requirements
+
+
+def timeout(shape: Shape, options: BatchOptions) -> dict[str, Any] | None:
+    """`timeout` of SubmitJob (per child, per attempt), from `runtime` or the target; None for none."""
+    minutes = shape.runtime_min or options.timeout
+    return {"attemptDurationSeconds": max(60 * minutes, MIN_TIMEOUT_S)} if minutes else None
+
+
+def mebibytes(mem_mb: int) -> int:
+    """Snakemake's mem_mb (10^6 bytes) in Batch's MiB (2^20 bytes), rounded up."""
+    return -(-mem_mb * 10**6 // 2**20)
+
+
+def fargate_pair(cpus: int, mem_mib: int) -> tuple[int, int]:
+    """The least legal pair of vCPU and MiB with at least this much of both."""
+    for legal_cpus, memories in FARGATE_MEM_MIB.items():
+        if legal_cpus >= cpus:
+            for legal_mib in memories:
+                if legal_mib >= mem_mib:
+                    return legal_cpus, legal_mib
+    raise _impossible(
+        f"{cpus} CPUs with {mem_mib} MiB: Fargate's largest task has 32 vCPU and 244 GiB",
+        "route the rule to an EC2 target",
+    )
+
+
+def _impossible(reason: str, advice: str) -> SubmissionError:
+    return SubmissionError(FailureKind.CONFIGURATION, reason, advice)
