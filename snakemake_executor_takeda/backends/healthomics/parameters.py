@@ -115,14 +115,11 @@ def _convert(value: Any, wanted: Any) -> Any:
         return None
     if isinstance(wanted, kinds.Array):
         return _array(value, wanted)
-    if isinstance(wanted, kinds.Boolean):
-        return _boolean(value)
-    if isinstance(wanted, kinds.Int):
-        return _int(value)
-    if isinstance(wanted, kinds.Float):
-        return _float(value)
     if isinstance(wanted, (kinds.String, kinds.File, kinds.Directory)):
         return _text(value, may_be_empty=isinstance(wanted, kinds.String))
+    for kind, convert in ((kinds.Boolean, _boolean), (kinds.Int, _int), (kinds.Float, _float)):
+        if isinstance(wanted, kind):
+            return convert(value)
     return _compound(value, wanted)
 
 
