@@ -1,466 +1,55 @@
-"""The plugin's Executor: takes ready jobs, hands them on, and reports each of them exactly once."""
+"""The plugin's Executor: Snakemake's interface on one side, a Run on the other."""
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import WorkflowError
-from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
-from snakemake_executor_takeda import assembly, jobs
-from snakemake_executor_takeda.coalescing import Coalescer
-from snakemake_executor_takeda.commands.inner import InnerSnakemake
-from snakemake_executor_takeda.dispatching import Dispatcher, Ready, again
-from snakemake_executor_takeda.events import EventLog
-from snakemake_executor_takeda.ledger import Ledger
-from snakemake_executor_takeda.reporting.summary import Summary
-from snakemake_executor_takeda.retrying import Resubmit, next_step
-from snakemake_executor_takeda.values import (
-    Accepted,
-    FailureKind,
-    JobSpec,
-    Outcome,
-    Placement,
-    Submission,
-    TakedaError,
-    Target,
-    Update,
-)
-
-CANCEL_TIMEOUT_SECONDS = 60
-
-
-@dataclass
-class OpenJob:
-    """A job that Snakemake handed over and that has not been reported yet."""
-
-    job: Any
-    ready: Ready
-    placement: Placement | None = None
-    external_id: str | None = None
-    announced: bool = False
-    started: bool = False
-    interruptions: Counter[str] = field(default_factory=Counter)
+if TYPE_CHECKING:
+    from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 
 class Executor(RemoteExecutor):
-    """`run_jobs` → Dispatcher (route, coalesce) → Lane (submit, watch) → report.
-
-    An open job is in `_open` until its one report; whoever removes it there gives the report.
-    """
+    """Thin: Snakemake imports this module at every start, on every node."""
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._open: dict[int, OpenJob] = {}
-        self._key_of_task: dict[str, int] = {}
-        self._next_key = 0
-        self._lanes: dict[str, Any] = {}
-        self._backends: dict[str, Any] = {}
-        self._closers: list[Callable[[], None]] = []
-        self._closed = False
-        self._summary = Summary()
-        try:
-            self._assemble()
-        except TakedaError as error:
-            self._close_all()
-            raise WorkflowError(f"takeda: {error}") from None
-        except BaseException:
-            self._close_all()
-            raise
+        from snakemake_executor_takeda.run import Run
+        from snakemake_executor_takeda.values import TakedaError
 
-    # The base class's own polling thread would abort the run on any exception and holds the exit
-    # back by one pause; the lanes do its work. It ends at once.
+        try:
+            self._run = Run(self)
+        except TakedaError as error:
+            raise WorkflowError(f"takeda: {error}") from None
+
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Take ready jobs and return at once."""
+        self._run.take(jobs)
+
+    def run_job(self, job: Any) -> None:
+        """One job; Snakemake itself calls `run_jobs`."""
+        self._run.take([job])
+
+    def cancel(self) -> None:
+        """End everything that was started; Snakemake calls this on Ctrl-C and on a fatal error."""
+        self._run.cancel()
+        self.shutdown()
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """End everything: the run knows better than Snakemake's list what is under way."""
+        self._run.cancel()
+
+    def shutdown(self) -> None:
+        self._run.close()
+        super().shutdown()
+
+    # The base class's own polling thread would abort the run on any exception and hold the exit
+    # back by one pause. A run watches for itself, so that thread ends at once.
     async def _wait_for_jobs(self) -> None:
         return
 
     async def check_active_jobs(self, active_jobs: list[SubmittedJobInfo]) -> Any:
-        """Never called; the lanes watch. Part of the interface."""
+        """Part of the interface; never called."""
         for job_info in active_jobs:
             yield job_info
-
-    def run_jobs(self, jobs: list[Any]) -> None:
-        """Take ready jobs and return at once."""
-        ready = []
-        for job in jobs:
-            self.run_job_pre(job)
-            key = self._next_key
-            self._next_key += 1
-            try:
-                spec = self._describe(job)
-                item = Ready(key, spec, self._inner.argv(job))
-            except Exception as error:  # noqa: BLE001 - whatever is thrown, this job gets its report
-                self._reject_unadapted(job, error)
-                continue
-            with self._lock:
-                self._open[key] = OpenJob(job, item)
-            ready.append(item)
-        self._dispatcher.hand_over(ready)
-
-    def run_job(self, job: Any) -> None:
-        """One job; Snakemake calls `run_jobs`."""
-        self.run_jobs([job])
-
-    def cancel(self) -> None:
-        """End everything that was started; Snakemake calls this on Ctrl-C and on a fatal error."""
-        self.cancel_jobs([])
-        self.shutdown()
-
-    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
-        """Stop sending, then end in every backend, all at once, what was sent."""
-        self._dispatcher.stop()
-        for lane in self._lanes.values():
-            lane.stop()
-        threads = [
-            threading.Thread(target=self._cancel_lane, args=(lane,), daemon=True)
-            for lane in self._lanes.values()
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            _join(thread, CANCEL_TIMEOUT_SECONDS)
-        with self._lock:
-            remaining, self._open = list(self._open.values()), {}
-        for open_job in remaining:
-            target = open_job.placement.target if open_job.placement else None
-            self._events.write("cancelled", open_job.ready.job, target, open_job.external_id)
-
-    def shutdown(self) -> None:
-        """Say what was done, and free everything. Safe to call twice."""
-        if self._closed:
-            return
-        self._dispatcher.stop()
-        for lane in self._lanes.values():
-            lane.stop()
-        for thread in (self._dispatcher, *self._lanes.values()):
-            _join(thread, CANCEL_TIMEOUT_SECONDS)
-        table = self._summary.text()
-        if table:
-            self.logger.info(f"\n{table}\n")
-        self._close_all()
-        super().shutdown()
-
-    # What the lanes tell (LaneListener).
-
-    def intended(self, submission: Submission) -> None:
-        self._ledger.intend(submission)
-
-    def accepted(self, submission: Submission, accepted: Accepted) -> None:
-        self._ledger.accept(submission, accepted)
-        for task in submission.tasks:
-            open_job = self._open_job(task.task_id)
-            if open_job is None:
-                continue
-            external_id = accepted.task_external_ids[task.task_id]
-            open_job.external_id = external_id
-            self._events.write(
-                "submitted",
-                task.job,
-                task.target,
-                external_id,
-                submission=accepted.external_id,
-                tasks=len(submission.tasks),
-            )
-            if not open_job.announced:
-                open_job.announced = True
-                self.report_job_submission(SubmittedJobInfo(open_job.job, external_id))
-
-    def refused(self, submission: Submission, outcome: Outcome) -> None:
-        self._ledger.refuse(submission, outcome)
-        for task in submission.tasks:
-            self._settle(task.task_id, outcome)
-
-    def started(self, update: Update) -> None:
-        open_job = self._open_job(update.task_id)
-        if open_job and open_job.placement and not open_job.started:
-            open_job.started = True
-            self._events.write(
-                "started",
-                open_job.ready.job,
-                open_job.placement.target,
-                open_job.external_id,
-                **update.detail,
-            )
-
-    def ended(self, updates: list[Update]) -> None:
-        for update in updates:
-            outcome = update.outcome or Outcome()
-            self._ledger.end(update.task_id, outcome)
-            self._settle(update.task_id, outcome)
-
-    # From an outcome to the one report.
-
-    def _settle(self, task_id: str, outcome: Outcome) -> None:
-        key = self._key_of_task[task_id]
-        open_job = self._open_job(task_id)
-        if open_job is None or open_job.placement is None:
-            return
-        spec, placement = open_job.ready.job, open_job.placement
-        if outcome.succeeded and self._output_check:
-            outcome = self._checked(spec, outcome)
-        if not outcome.succeeded and self._sent_again(key, open_job, placement, outcome):
-            return
-        with self._lock:
-            if self._open.pop(key, None) is None:
-                return
-        self._summary.ended(spec, placement, outcome)
-        detail = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
-        if outcome.succeeded:
-            self._events.write("succeeded", spec, placement.target, open_job.external_id, **detail)
-            self.report_job_success(SubmittedJobInfo(open_job.job, open_job.external_id))
-            return
-        self._events.write(
-            "failed",
-            spec,
-            placement.target,
-            open_job.external_id,
-            kind=outcome.kind,
-            reason=outcome.reason,
-            exit_code=outcome.exit_code,
-            log=outcome.log_location,
-            **detail,
-        )
-        self._report_failure(open_job.job, open_job.external_id, placement.target, outcome)
-
-    def _checked(self, spec: JobSpec, outcome: Outcome) -> Outcome:
-        """Success, or the failure that it is where outputs are missing in S3."""
-        missing = self._output_check.missing(jobs.files(spec.outputs))
-        if not missing:
-            return outcome
-        return replace(
-            outcome,
-            kind=FailureKind.USER,
-            reason="it ended well, but did not leave " + ", ".join(str(f.uri) for f in missing),
-            advice="Look in the job's log whether the command writes exactly these outputs.",
-        )
-
-    def _sent_again(
-        self, key: int, open_job: OpenJob, placement: Placement, outcome: Outcome
-    ) -> bool:
-        target, spec = placement.target, open_job.ready.job
-        open_job.interruptions[target.name] += 1
-        step = next_step(
-            outcome,
-            target,
-            open_job.interruptions[target.name],
-            self.workflow.executor_settings.interruptions,
-        )
-        if not isinstance(step, Resubmit):
-            return False
-        reason = f"sent again after: {step.reason}"
-        self._events.write(
-            "interrupted",
-            spec,
-            target,
-            open_job.external_id,
-            kind=outcome.kind,
-            reason=outcome.reason,
-        )
-        self._summary.sent_again(spec, placement)
-        self.logger.info(
-            f"takeda: {spec.rule} (job {spec.job_id}) was {outcome.kind}: {outcome.reason}. "
-            f"It is sent again to {step.target}."
-        )
-        next_target = self._targets[step.target]
-        self._events.write("resubmitted", spec, next_target, None, reason=reason)
-        open_job.started = False
-        self._dispatcher.hand_over([again(open_job.ready, next_target, reason)])
-        return True
-
-    def _report_failure(
-        self, job: Any, external_id: str | None, target: Target | None, outcome: Outcome
-    ) -> None:
-        message = failure_text(target, external_id, outcome)
-        if job.is_group():
-            # Snakemake drops the message of a failed group.
-            self.logger.error(message)
-        self.report_job_error(SubmittedJobInfo(job, external_id), msg=f"{message}\n")
-
-    def _reject_unadapted(self, job: Any, error: Exception) -> None:
-        outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
-        self._report_failure(job, None, None, outcome)
-
-    # What the dispatcher calls.
-
-    def _placed(self, ready: Ready, placement: Placement) -> None:
-        with self._lock:
-            open_job = self._open[ready.key]
-        open_job.placement = placement
-        self._events.write("placed", ready.job, placement.target, reasons=list(placement.reasons))
-
-    def _unsendable(self, ready: Ready, error: Exception) -> None:
-        with self._lock:
-            open_job = self._open.pop(ready.key, None)
-        if open_job is None:
-            return
-        target = open_job.placement.target if open_job.placement else None
-        outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
-        self._events.write("failed", ready.job, target, kind=outcome.kind, reason=outcome.reason)
-        self._report_failure(open_job.job, None, target, outcome)
-
-    def _send(self, submission: Submission, keys: dict[str, int]) -> None:
-        with self._lock:
-            self._key_of_task.update(keys)
-        self._lane(submission.target.backend).submit(submission)
-
-    def _open_job(self, task_id: str) -> OpenJob | None:
-        with self._lock:
-            return self._open.get(self._key_of_task[task_id])
-
-    # Start and end.
-
-    def _assemble(self) -> None:
-        from snakemake_executor_takeda.routing.router import place
-
-        settings = self.workflow.executor_settings
-        self._factories = assembly.backend_factories()
-        policy = assembly.policy_of(settings, self._factories)
-        self._targets = policy.targets
-        run_id = assembly.new_run_id()
-        workdir = Path.cwd()
-        state = workdir / ".snakemake" / "takeda"
-        state_dir = state / "runs" / run_id
-        remote_prefix = assembly.remote_prefix_of(self.workflow, settings, run_id)
-        self._place = lambda spec: place(spec, policy)
-        self._with_input_size = getattr(policy, "needs_input_size", False)
-        used = self._targets_in_use()
-
-        state_dir.mkdir(parents=True)
-        self._events = EventLog(state / "events.jsonl", run_id)
-        self._closers.append(self._events.close)
-        self._ledger = Ledger(state / "ledger.sqlite", run_id)
-        self._closers.append(self._ledger.close)
-        self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
-        self._inner = InnerSnakemake(self)
-        for name in {target.backend for target in used}:
-            self._open_backend(name, used)
-        self._dispatcher = Dispatcher(
-            run_id,
-            Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
-            place=self._place,
-            placed=self._placed,
-            failed=self._unsendable,
-            limit=lambda target: self._backend(target).array_limit(target),
-            key_resources=lambda target: self._factories[target.backend].shape_key_resources,
-            send=self._send,
-        )
-        self._dispatcher.start()
-
-    def _targets_in_use(self) -> list[Target]:
-        """Where the jobs known now would go: only these must be there when the run starts.
-
-        One job a rule is asked, so that a large DAG costs nothing.
-        """
-        by_rule = {
-            job.rule.name: job for job in self.workflow.dag.needrun_jobs() if not job.is_local
-        }
-        names = {self._place(self._describe(job)).target.name for job in by_rule.values()}
-        return assembly.reachable(sorted(names), self._targets)
-
-    def _make_context(
-        self, run_id: str, workdir: Path, state_dir: Path, remote_prefix: str | None
-    ) -> Any:
-        from snakemake_executor_takeda.backends.base import RunContext
-
-        sources_uri = environment_uri = None
-        self._output_check: Any = None
-        if remote_prefix:
-            from snakemake_executor_takeda.backends.aws import client, readable_errors
-            from snakemake_executor_takeda.delivery import Delivery
-            from snakemake_executor_takeda.outputs import OutputCheck
-
-            s3 = client("s3")
-            delivery = Delivery(s3, remote_prefix)
-            with readable_errors("s3"):
-                sources_uri = delivery.sources(self.workflow)
-                environment_uri = delivery.environment(dict(self.envvars()))
-            self._closers.append(delivery.close)
-            self._output_check = OutputCheck(s3)
-            self._closers.append(self._output_check.close)
-        return RunContext(
-            run_id=run_id,
-            workdir=workdir,
-            state_dir=state_dir,
-            remote_prefix=remote_prefix,
-            sources_uri=sources_uri,
-            environment_uri=environment_uri,
-            basedir=Path(self.workflow.main_snakefile).resolve().parent,
-        )
-
-    def _open_backend(self, name: str, targets: list[Target]) -> Any:
-        backend = self._factories[name](
-            [target for target in targets if target.backend == name], self._context
-        )
-        self._closers.append(backend.close)
-        backend.check()
-        self._backends[name] = backend
-        return backend
-
-    def _backend(self, target: Target) -> Any:
-        """The backend of a target; opened now if no job known at the start went there."""
-        backend = self._backends.get(target.backend)
-        if backend is None:
-            backend = self._open_backend(target.backend, list(self._targets.values()))
-        return backend
-
-    def _lane(self, name: str) -> Any:
-        from snakemake_executor_takeda.watching import Lane
-
-        with self._lock:
-            lane = self._lanes.get(name)
-            if lane is None:
-                longest = self.workflow.executor_settings.poll_seconds
-                lane = self._lanes[name] = Lane(name, self._backends[name], self, longest)
-                lane.start()
-            return lane
-
-    def _describe(self, job: Any) -> JobSpec:
-        return jobs.describe(job, with_input_size=self._with_input_size)
-
-    def _cancel_lane(self, lane: Any) -> None:
-        # A submission under way is accepted first; it would be an orphan otherwise.
-        lane.join(CANCEL_TIMEOUT_SECONDS)
-        active = lane.active()
-        if not active:
-            return
-        lane.backend.cancel(active)
-        for submission in active:
-            for task_id in submission.open_task_ids:
-                self._ledger.cancel(task_id)
-
-    def _close_all(self) -> None:
-        self._closed = True
-        while self._closers:
-            self._closers.pop()()
-
-
-def failure_text(target: Target | None, external_id: str | None, outcome: Outcome) -> str:
-    """A failure that explains itself: kind, reason, last log lines, where the log is, what to do."""
-    where = f" on {target.name}" if target else ""
-    who = f" ({external_id})" if external_id else ""
-    code = f", exit code {outcome.exit_code}" if outcome.exit_code is not None else ""
-    lines = [f"takeda: {outcome.kind}{where}{who}{code}: {outcome.reason}"]
-    if outcome.log_tail:
-        lines += ["last lines of its log:", *(f"    {line}" for line in outcome.log_tail)]
-    if outcome.log_location:
-        lines.append(f"whole log: {outcome.log_location}")
-    if outcome.advice:
-        lines.append(f"what to do: {outcome.advice}")
-    return "\n".join(lines)
-
-
-def _join(thread: threading.Thread, timeout: float) -> None:
-    """Wait for a thread that may not have been started; a second Ctrl-C does not cut this short."""
-    if not thread.ident:
-        return
-    while True:
-        try:
-            thread.join(timeout)
-        except KeyboardInterrupt:
-            continue
-        return

@@ -1,8 +1,8 @@
 """The --takeda-* flags, and what Snakemake needs to know of the executor before it starts."""
 
-from __future__ import annotations
-
+# Snakemake reads the fields' types: no postponed annotations, and Optional rather than `| None`.
 from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
@@ -21,7 +21,7 @@ common_settings = CommonSettings(
 )
 
 
-def _flag(help_text: str, *, env_var: bool = False, default: object = None) -> object:
+def _flag(help_text: str, *, env_var: bool = False, default: Any = None) -> Any:
     return field(
         default=default,
         metadata={"help": help_text, "env_var": env_var, "required": False},
@@ -32,38 +32,38 @@ def _flag(help_text: str, *, env_var: bool = False, default: object = None) -> o
 class ExecutorSettings(ExecutorSettingsBase):
     """One field a flag; all optional, all JSON-serialisable."""
 
-    routing: str | None = _flag(  # type: ignore[assignment]
+    routing: Optional[str] = _flag(
         "Routing policy (YAML): which job runs where. Without one, the four targets below are used.",
         env_var=True,
     )
-    batch_queue: str | None = _flag(  # type: ignore[assignment]
+    batch_queue: Optional[str] = _flag(
         "AWS Batch job queue for ordinary jobs, where no routing policy is given.", env_var=True
     )
-    slurm_partition: str | None = _flag(  # type: ignore[assignment]
+    slurm_partition: Optional[str] = _flag(
         "Slurm partition for MPI and multi-node jobs (for all jobs, where no Batch queue is given), "
         "where no routing policy is given. 'default' is the cluster's default partition.",
         env_var=True,
     )
-    omics_role_arn: str | None = _flag(  # type: ignore[assignment]
+    omics_role_arn: Optional[str] = _flag(
         "IAM role that HealthOmics runs assume, where no routing policy is given.", env_var=True
     )
-    omics_output_uri: str | None = _flag(  # type: ignore[assignment]
+    omics_output_uri: Optional[str] = _flag(
         "S3 URI that HealthOmics runs write below, where no routing policy is given.", env_var=True
     )
-    staging: str | None = _flag(  # type: ignore[assignment]
+    staging: Optional[str] = _flag(
         "S3 URI for what a run keeps for its jobs (sources, manifests). "
         "Default: .takeda/ below the default storage prefix."
     )
-    coalesce_seconds: float = _flag(  # type: ignore[assignment]
+    coalesce_seconds: float = _flag(
         "Send waiting jobs off when no further one has become ready for this long.", default=0.5
     )
-    coalesce_max_seconds: float = _flag(  # type: ignore[assignment]
+    coalesce_max_seconds: float = _flag(
         "Send waiting jobs off after this long at the latest.", default=3.0
     )
-    poll_seconds: float = _flag(  # type: ignore[assignment]
+    poll_seconds: float = _flag(
         "Longest pause between two looks at a service while nothing changes.", default=10.0
     )
-    interruptions: int = _flag(  # type: ignore[assignment]
+    interruptions: int = _flag(
         "How often a job that lost its node is sent again to the same target before the target's "
         "fallback takes it. Does not count against --retries.",
         default=3,
