@@ -79,7 +79,19 @@ class BatchBackend:
             _log.warning("AWS Batch does not say how the jobs do, asking again: %s", what)
 
     def cancel(self, active: Sequence[Active]) -> None:
-        cancel(self._clients, active)
+        """Raises TakedaError where the service could not be told: then the jobs may still run."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not active:
+            return
+        try:
+            cancel(self._clients, active)
+        except (BotoCoreError, ClientError) as error:
+            ids = ", ".join(one.accepted.external_id for one in active)
+            raise TakedaError(
+                f"AWS Batch could not be told to end these jobs, which may still run: {ids} ({error}). "
+                "End them with `aws batch terminate-job --reason cancelled --job-id ID`"
+            ) from error
 
     def close(self) -> None:
         """The clients hold nothing but idle connections."""

@@ -40,12 +40,13 @@ def cancel(
     impatient_at = begun + PATIENCE_S
     while left:
         jobs = api.describe_jobs(clients.batch, sorted(left))
-        # What the service does not know does not run.
-        left = {job_id for job_id, job in jobs.items() if job["status"] not in ENDED}
         now = clock()
+        # A job submitted a moment ago may not be known yet, and then was not terminated either.
+        unknown = left - jobs.keys() if now < begun + PATIENCE_S else set()
+        left = {job_id for job_id, job in jobs.items() if job["status"] not in ENDED} | unknown
         if not left or now - begun >= WAIT_S:
             break
-        again = sorted(left & refused.keys())
+        again = sorted(left & refused.keys() | unknown)
         if now >= impatient_at:
             impatient_at = now + PATIENCE_S
             again = [*sorted(left), *_stragglers(clients, sorted(left & arrays))]

@@ -24,7 +24,7 @@ MAX_TAGS = 40
 
 _Role = Annotated[str, StringConstraints(pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$")]
 _Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-_TAG_TEXT = re.compile(r"[\w\s+\-=.:/@]*")
+_TAG_TEXT = re.compile(r"[\w +\-=.:/@]*")
 
 
 class BatchOptions(BaseModel):

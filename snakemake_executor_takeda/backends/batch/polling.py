@@ -59,6 +59,8 @@ class Poller:
         self._watched = {job_id: self._watched.get(job_id, _Watched()) for job_id in ids}
         details = api.describe_jobs(self._clients.batch, ids)
         failed: list[_Failed] = []
+        # Taken down at the very end: what an error kept from being said is listed again.
+        listed: list[tuple[_Watched, str, int]] = []
         for one in active:
             watched = self._watched[one.accepted.external_id]
             detail = details.get(one.accepted.external_id)
@@ -68,8 +70,10 @@ class Poller:
                 watched.missing_since = None
                 yield from self._single(one, watched, detail)
             else:
-                yield from self._array(one, watched, detail, failed)
+                yield from self._array(one, watched, detail, failed, listed)
         yield from self._explain(failed)
+        for watched, status, count in listed:
+            watched.listed[status] = count
 
     def _single(self, one: Active, watched: _Watched, detail: dict[str, Any]) -> Iterator[Update]:
         for task_id in one.open_task_ids:
@@ -80,7 +84,12 @@ class Poller:
                 yield Update(task_id, detail=_start(detail))
 
     def _array(
-        self, one: Active, watched: _Watched, parent: dict[str, Any], failed: list[_Failed]
+        self,
+        one: Active,
+        watched: _Watched,
+        parent: dict[str, Any],
+        failed: list[_Failed],
+        listed: list[tuple[_Watched, str, int]],
     ) -> Iterator[Update]:
         counts = (parent.get("arrayProperties") or {}).get("statusSummary") or {}
         task_ids = _by_child_id(one)
@@ -98,11 +107,13 @@ class Poller:
                     failed.append(_Failed(one, task_id, child["jobId"], child))
                 else:
                     yield self._ended(one, watched, task_id, {**child, "status": status})
-            # A list that lags behind the counts is read again by the next poll.
-            watched.listed[status] = len(children)
+            # Their number, not the parent's: a list that lags behind is read again by the next poll.
+            listed.append((watched, status, len(children)))
         yield from self._started(one, watched, counts, waiting)
         if parent["status"] in ENDED and waiting:
             yield from self._left_over(one, watched, parent, waiting)
+        else:
+            watched.missing_since = None
 
     @staticmethod
     def _moved(one: Active, watched: _Watched, counts: Mapping[str, int], status: str) -> bool:

@@ -27,7 +27,7 @@ SUBMITS_PER_SECOND = 50
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Before each further SubmitJob after one that was throttled or got no answer."""
 MAX_NAME = 128
-_NOT_IN_TAGS = re.compile(r"[^\w\s+\-=.:/@]")
+_NOT_IN_TAGS = re.compile(r"[^\w +\-=.:/@]")
 
 
 class Submitter:
@@ -122,7 +122,7 @@ class Submitter:
         ) from last
 
     def _find(self, request: dict[str, Any]) -> str | None:
-        return api.find_job(self._clients.batch, request["jobQueue"], request["jobName"])
+        return api.find_job(self._clients.batch_at_once, request["jobQueue"], request["jobName"])
 
 
 def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:

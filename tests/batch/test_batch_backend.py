@@ -1,0 +1,574 @@
+"""The backend against a Batch in memory that counts calls."""
+
+import json
+import threading
+
+import pytest
+from batch_fakes import (
+    FakeBatch,
+    FakeClients,
+    context,
+    lost_answer,
+    refusal,
+    submission,
+    target,
+    watch,
+)
+from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch import backend as factory
+from snakemake_executor_takeda.backends.batch import cancelling, polling
+from snakemake_executor_takeda.backends.batch.backend import BatchBackend
+from snakemake_executor_takeda.backends.batch.cancelling import cancel
+from snakemake_executor_takeda.backends.batch.polling import Poller
+from snakemake_executor_takeda.backends.batch.rate import TokenBucket
+from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request, tag_text
+from snakemake_executor_takeda.values import Accepted, FailureKind, Shape, TakedaError
+from snakemake_executor_takeda.worker.manifest import read_entry
+
+EXITED = "Essential container in task exited"
+
+
+@pytest.fixture
+def clients():
+    return FakeClients()
+
+
+@pytest.fixture
+def batch(clients):
+    return clients.batch
+
+
+@pytest.fixture
+def backend(clients):
+    return BatchBackend([target()], context(), clients)
+
+
+@pytest.fixture
+def submitter(clients):
+    pauses = []
+    one = Submitter(clients, context(), sleep=pauses.append)
+    one.pauses = pauses
+    return one
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+        self.slept = []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+# The factory and the check at start.
+
+
+def test_the_factory_makes_a_backend_without_touching_aws():
+    made = factory([target()], context())
+    assert made.array_limit(target()) == 10_000
+    made.close()
+
+
+def test_all_queues_are_checked_in_one_call(clients, batch):
+    batch.queues = FakeBatch([f"q{i}" for i in range(5)]).queues
+    targets = [target(f"t{i}", queue=f"q{i}") for i in range(5)]
+    BatchBackend(targets, context(), clients).check()
+    assert batch.calls == {"DescribeJobQueues": 1}
+
+
+def test_a_queue_may_be_named_by_its_arn(clients, batch):
+    arn = batch.queues["q"]["jobQueueArn"]
+    BatchBackend([target(queue=arn)], context(), clients).check()
+
+
+def check_fails(clients, *targets, **changes):
+    with pytest.raises(TakedaError) as caught:
+        BatchBackend(targets or [target()], context(**changes), clients).check()
+    return str(caught.value)
+
+
+def test_an_unknown_queue_is_named_with_its_nearest(clients, batch):
+    batch.queues = FakeBatch(["takeda-spot", "other"]).queues
+    message = check_fails(clients, target("cheap", queue="takeda-spto"))
+    assert "'cheap'" in message
+    assert "'takeda-spto'" in message
+    assert "did you mean 'takeda-spot'" in message
+
+
+def test_every_unusable_target_is_named(clients, batch):
+    batch.queues = FakeBatch(["a", "b", "c"]).queues
+    batch.queues["a"]["state"] = "DISABLED"
+    batch.queues["b"] |= {"status": "INVALID", "statusReason": "no compute environment"}
+    message = check_fails(clients, *(target(f"t-{n}", queue=n) for n in "abc"))
+    assert "t-a" in message
+    assert "DISABLED" in message
+    assert "--state ENABLED" in message
+    assert "t-b" in message
+    assert "no compute environment" in message
+    assert "t-c" not in message
+
+
+def test_a_queue_of_another_platform_is_named(clients, batch):
+    batch.queues["q"]["jobQueueType"] = "ECS_FARGATE"
+    assert "platform: FARGATE" in check_fails(clients)
+    batch.queues["q"]["jobQueueType"] = "ECS"
+    BatchBackend([target()], context(), clients).check()
+
+
+def test_without_s3_the_flag_is_named(clients, batch):
+    assert "--default-storage-provider s3" in check_fails(clients, remote_prefix=None)
+    assert not batch.calls
+
+
+def test_missing_credentials_and_a_dead_endpoint_are_said(clients, batch):
+    batch.errors["DescribeJobQueues"] = [NoCredentialsError()]
+    assert "no AWS credentials" in check_fails(clients)
+    batch.errors["DescribeJobQueues"] = [EndpointConnectionError(endpoint_url="http://localhost:1")]
+    assert "does not answer" in check_fails(clients)
+    batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "ExpiredTokenException")]
+    assert "does not accept the AWS credentials" in check_fails(clients)
+    batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "AccessDeniedException")]
+    assert "batch:DescribeJobQueues" in check_fails(clients)
+
+
+# Submitting.
+
+
+def test_a_thousand_tasks_are_submitted_in_three_calls(backend, batch):
+    one = submission(1000)
+    accepted = backend.submit(one)
+    assert batch.calls.total() <= 10
+    assert batch.calls == {
+        "DescribeJobDefinitions": 1,
+        "RegisterJobDefinition": 1,
+        "SubmitJob": 1,
+    }
+    assert accepted.external_id == "job0"
+    assert accepted.task_external_ids["run1-s1-t999"] == "job0:999"
+    backend.submit(submission(1000, 2))
+    assert batch.calls.total() == 4
+
+
+def test_the_request(backend, batch, clients):
+    to = target(scratch="/scratch", python="/opt/python", tags={"lab": "a"}, timeout=10)
+    backend.submit(submission(3, to=to))
+    ((_, request),) = [one for one in batch.requests if one[0] == "SubmitJob"]
+    uri = "s3://bucket/prefix/.takeda/run1/manifests/run1-s1"
+    assert request["arrayProperties"] == {"size": 3}
+    assert request["containerOverrides"]["command"] == [
+        "/opt/python",
+        "-m",
+        "snakemake_executor_takeda.worker",
+        "--manifest",
+        uri,
+        "--scratch",
+        "/scratch",
+    ]
+    assert request["retryStrategy"] == {"attempts": 1}
+    assert request["timeout"] == {"attemptDurationSeconds": 600}
+    assert request["propagateTags"] is True
+    assert request["tags"] == {
+        "lab": "a",
+        "takeda:run": "run1",
+        "takeda:rule": "align",
+        "takeda:submission": "run1-s1",
+    }
+    assert len(json.dumps(request)) < 2000
+    manifest = clients.s3.objects[uri]
+    assert read_entry(lambda start, end: manifest[start:end], 2)["task_id"] == "run1-s1-t2"
+
+
+def test_a_single_task_is_a_plain_job(backend, batch):
+    accepted = backend.submit(submission(1))
+    assert "arrayProperties" not in batch.requests[-1][1]
+    assert "timeout" not in batch.requests[-1][1]
+    assert accepted == Accepted("job0", {"run1-s1-t0": "job0"})
+
+
+def test_job_names_are_the_same_each_time_and_never_shared():
+    def name(one):
+        return job_request(one, context())["jobName"]
+
+    assert name(submission(2)) == name(submission(2))
+    assert name(submission(2)) != name(submission(2, 2))
+
+
+def test_tags_hold_what_aws_takes():
+    assert tag_text("a<b>\nc;" + "x" * 300) == "a_b__c_" + "x" * 249
+
+
+def test_a_definition_that_exists_is_found_and_its_newest_revision_used(clients, batch):
+    for _ in range(2):
+        BatchBackend([target()], context(), clients).submit(submission(2))
+    assert batch.calls["RegisterJobDefinition"] == 1
+    definition = batch.definitions[0]
+    arn = definition["jobDefinitionArn"].removesuffix(":1") + ":10"
+    batch.definitions.append({**definition, "revision": 10, "jobDefinitionArn": arn})
+    BatchBackend([target()], context(), clients).submit(submission(2))
+    assert batch.requests[-1][1]["jobDefinition"] == arn
+
+
+def test_a_refusal_is_this_submissions_alone(backend, batch):
+    batch.errors["SubmitJob"] = [refusal("SubmitJob", message="JobQueue is DISABLED")]
+    with pytest.raises(SubmissionError, match="JobQueue is DISABLED") as caught:
+        backend.submit(submission(2))
+    assert caught.value.kind == FailureKind.CONFIGURATION
+    backend.submit(submission(2, 2))
+    assert batch.calls["DescribeJobDefinitions"] == 2
+
+
+def test_throttling_is_waited_out_and_no_job_is_doubled(submitter, batch):
+    throttled = refusal("SubmitJob", "TooManyRequestsException", status=429)
+    batch.errors["SubmitJob"] = [throttled, throttled]
+    submitter.submit(submission(2))
+    assert submitter.pauses == [0.5, 1.0]
+    assert batch.calls["SubmitJob"] == 3
+    assert batch.calls["ListJobs"] == 0
+
+
+def test_a_lost_answer_is_looked_up_not_sent_again(submitter, batch):
+    batch.errors["SubmitJob"] = [lost_answer()]
+    accepted = submitter.submit(submission(2))
+    assert accepted.external_id == "job0"
+    assert batch.calls["SubmitJob"] == 1
+    assert [job_id for job_id in batch.jobs if ":" not in job_id] == ["job0"]
+
+
+def test_a_server_error_that_accepted_nothing_is_sent_again(submitter, batch):
+    batch.errors["SubmitJob"] = [refusal("SubmitJob", "ServerException", status=500)]
+    submitter.submit(submission(2))
+    assert (batch.calls["SubmitJob"], batch.calls["ListJobs"]) == (2, 1)
+
+
+def test_while_it_is_unknown_whether_it_arrived_it_is_not_sent_again(submitter, batch):
+    batch.errors["SubmitJob"] = [lost_answer()]
+    batch.errors["ListJobs"] = [lost_answer(), lost_answer()]
+    assert submitter.submit(submission(2)).external_id == "job0"
+    assert (batch.calls["SubmitJob"], batch.calls["ListJobs"]) == (1, 3)
+
+
+def test_a_service_that_stays_down_becomes_a_failure_with_the_jobs_name(submitter, batch):
+    down = refusal("SubmitJob", "ServerException", "down", status=503)
+    batch.errors["SubmitJob"] = [down] * 20
+    with pytest.raises(SubmissionError, match="down") as caught:
+        submitter.submit(submission(2))
+    assert caught.value.kind == FailureKind.LOST
+    assert "takeda-run1-align-1" in caught.value.advice
+
+
+def test_the_impossible_is_refused_before_anything_is_sent(backend, batch, clients):
+    with pytest.raises(SubmissionError, match="2 nodes"):
+        backend.submit(submission(1, shape=Shape(nodes=2)))
+    assert not batch.calls
+    assert not clients.s3.objects
+
+
+def test_the_rate_is_kept_after_a_burst():
+    clock = Clock()
+    bucket = TokenBucket(50, burst=5, clock=clock, sleep=clock.sleep)
+    for _ in range(5):
+        bucket.take()
+    assert clock.now == pytest.approx(0)
+    for _ in range(50):
+        bucket.take()
+    assert clock.now == pytest.approx(1.0)
+
+
+def test_threads_share_the_rate():
+    passed = []
+    bucket = TokenBucket(10, burst=1, clock=lambda: 0.0, sleep=passed.append)
+    threads = [threading.Thread(target=bucket.take) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(passed) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+
+
+# Polling.
+
+
+def ends(updates):
+    return {u.task_id: u.outcome for u in updates if u.outcome}
+
+
+def starts(updates):
+    return [u.task_id for u in updates if not u.outcome]
+
+
+def test_an_array_that_does_not_move_costs_one_call(backend, batch):
+    one = submission(1000)
+    active = [watch(one, backend.submit(one))]
+    before = batch.calls.total()
+    assert list(backend.poll(active)) == []
+    assert list(backend.poll(active)) == []
+    assert batch.calls.total() - before == 2
+
+
+def test_a_hundred_arrays_are_one_call(backend, batch):
+    active = []
+    for number in range(100):
+        one = submission(2, number)
+        active.append(watch(one, backend.submit(one)))
+    before = batch.calls.total()
+    assert list(backend.poll(active)) == []
+    assert batch.calls.total() - before == 1
+
+
+def test_children_end_one_by_one_and_fail_each_for_its_reason(backend, batch, clients):
+    one = submission(4)
+    accepted = backend.submit(one)
+    batch.end("job0:0")
+    container = {"exitCode": 2, "logStreamName": "stream"}
+    batch.end("job0:1", "FAILED", statusReason=EXITED, container=container)
+    batch.end("job0:2", "FAILED", statusReason="Host EC2 (instance i-1) terminated.")
+    clients.logs.streams["/aws/batch/job", "stream"] = [f"line {i}\x1b[2J" for i in range(40)]
+    found = ends(backend.poll([watch(one, accepted)]))
+    assert found.keys() == {"run1-s1-t0", "run1-s1-t1", "run1-s1-t2"}
+    assert found["run1-s1-t0"].wall_seconds == 3.5
+    user = found["run1-s1-t1"]
+    assert (user.kind, user.exit_code) == (FailureKind.USER, 2)
+    assert user.log_location == "/aws/batch/job:stream"
+    assert user.log_tail == tuple(f"line {i}[2J" for i in range(10, 40))
+    assert found["run1-s1-t2"].kind == FailureKind.INTERRUPTED
+
+    batch.end("job0:3")
+    before = batch.calls.copy()
+    still_open = watch(one, accepted, {"run1-s1-t3"})
+    assert ends(backend.poll([still_open])).keys() == {"run1-s1-t3"}
+    assert batch.calls - before == {"DescribeJobs": 1, "ListJobs": 1}
+
+
+def test_a_thousand_ends_are_two_calls_and_failures_a_hundred_a_call(backend, batch):
+    one = submission(1000)
+    active = [watch(one, backend.submit(one))]
+    for index in range(1000):
+        batch.end(f"job0:{index}", "FAILED" if index < 250 else "SUCCEEDED", statusReason="x")
+    before = batch.calls.copy()
+    assert len(ends(backend.poll(active))) == 1000
+    assert batch.calls - before == {"DescribeJobs": 1 + 3, "ListJobs": 2}
+
+
+def test_ten_thousand_children_are_listed_in_pages(backend, batch):
+    one = submission(10_000)
+    active = [watch(one, backend.submit(one))]
+    for index in range(10_000):
+        batch.jobs[f"job0:{index}"]["status"] = "SUCCEEDED"
+    before = batch.calls.copy()
+    assert len(ends(backend.poll(active))) == 10_000
+    assert batch.calls - before == {"DescribeJobs": 1, "ListJobs": 10}
+
+
+def test_a_start_is_said_once(backend, batch):
+    one = submission(3)
+    active = [watch(one, backend.submit(one))]
+    batch.jobs["job0:1"] |= {"status": "RUNNING", "startedAt": 7}
+    (update,) = backend.poll(active)
+    assert (update.task_id, update.detail) == ("run1-s1-t1", {"started_at_ms": 7})
+    before = batch.calls.copy()
+    assert list(backend.poll(active)) == []
+    assert batch.calls - before == {"DescribeJobs": 1}
+    batch.jobs["job0:2"] |= {"status": "RUNNING"}
+    assert starts(backend.poll(active)) == ["run1-s1-t2"]
+
+
+def test_single_jobs_start_and_end(backend, batch):
+    one, two = submission(1), submission(1, 2)
+    active = [watch(one, backend.submit(one)), watch(two, backend.submit(two))]
+    batch.jobs["job0"] |= {"status": "RUNNING"}
+    assert starts(backend.poll(active)) == ["run1-s1-t0"]
+    batch.end("job0", "FAILED", statusReason=EXITED, container={"exitCode": 3})
+    batch.end("job1")
+    found = ends(backend.poll(active))
+    assert found["run1-s1-t0"].exit_code == 3
+    assert found["run1-s2-t0"].succeeded
+    assert batch.calls["ListJobs"] == 0
+
+
+def test_what_the_caller_has_not_taken_in_is_said_again(backend, batch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:0")
+    assert list(ends(backend.poll(active))) == ["run1-s1-t0"]
+    assert list(ends(backend.poll(active))) == ["run1-s1-t0"]
+
+
+@pytest.mark.parametrize("call", ["DescribeJobs", "ListJobs"])
+@pytest.mark.parametrize(
+    "error", [refusal("x", "AccessDeniedException"), lost_answer(), refusal("x", "E", status=500)]
+)
+def test_an_api_error_is_no_end(backend, batch, call, error):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:0", "FAILED", statusReason=EXITED, container={"exitCode": 1})
+    batch.errors[call] = [error]
+    assert list(backend.poll(active)) == []
+    assert ends(backend.poll(active)).keys() == {"run1-s1-t0"}
+
+
+def test_an_error_between_listing_and_describing_loses_no_failure(backend, batch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:0", "FAILED", statusReason=EXITED, container={"exitCode": 1})
+    batch.errors["DescribeJobs"] = [None, lost_answer()]
+    assert list(backend.poll(active)) == []
+    assert ends(backend.poll(active)).keys() == {"run1-s1-t0"}
+
+
+def test_a_silence_is_warned_of_once(backend, batch, caplog):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.errors["DescribeJobs"] = [refusal("DescribeJobs", "AccessDeniedException")] * 3
+    for _ in range(3):
+        list(backend.poll(active))
+    assert len(caplog.records) == 1
+
+
+def test_a_child_that_cannot_be_described_yet_ends_by_its_summary(backend, batch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:1", "FAILED", statusReason=EXITED, container={"exitCode": 4})
+    batch.hidden.add("job0:1")
+    found = ends(backend.poll(active))
+    assert (found["run1-s1-t1"].kind, found["run1-s1-t1"].exit_code) == (FailureKind.USER, 4)
+
+
+def test_a_lagging_list_is_read_again(backend, batch, monkeypatch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:0")
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "list_jobs", lambda **_: {"jobSummaryList": []})
+        assert list(backend.poll(active)) == []
+    assert list(ends(backend.poll(active))) == ["run1-s1-t0"]
+
+
+def test_a_parent_that_ended_without_children_speaks_for_them(backend, batch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    for index in range(2):
+        del batch.jobs[f"job0:{index}"]
+    batch.jobs["job0"] |= {"status": "FAILED", "statusReason": "array refused"}
+    found = ends(backend.poll(active))
+    assert len(found) == 2
+    assert {outcome.reason for outcome in found.values()} == {"array refused"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_job_that_is_not_shown_is_lost_only_after_long(clients, batch, count):
+    clock = Clock()
+    poller = Poller(clients, clock=clock)
+    one = submission(count)
+    active = [watch(one, Submitter(clients, context()).submit(one))]
+    batch.hidden.add("job0")
+    assert list(poller.poll(active)) == []
+    clock.now = polling.MISSING_GRACE_S - 1
+    assert list(poller.poll(active)) == []
+    batch.hidden.clear()
+    assert list(poller.poll(active)) == []
+    batch.hidden.add("job0")
+    clock.now += polling.MISSING_GRACE_S
+    assert list(poller.poll(active)) == []
+    clock.now += polling.MISSING_GRACE_S
+    found = ends(poller.poll(active))
+    assert len(found) == count
+    assert {outcome.kind for outcome in found.values()} == {FailureKind.LOST}
+
+
+def test_a_missing_log_stream_is_no_error(backend, batch):
+    one = submission(1)
+    active = [watch(one, backend.submit(one))]
+    container = {"exitCode": 1, "logStreamName": "never written"}
+    batch.end("job0", "FAILED", statusReason=EXITED, container=container)
+    (outcome,) = ends(backend.poll(active)).values()
+    assert outcome.log_tail == ()
+    assert outcome.log_location == "/aws/batch/job:never written"
+
+
+def test_log_tails_are_bounded_when_everything_fails(backend, batch, clients):
+    one = submission(200)
+    active = [watch(one, backend.submit(one))]
+    for index in range(200):
+        container = {"exitCode": 1, "logStreamName": f"s{index}"}
+        batch.end(f"job0:{index}", "FAILED", statusReason=EXITED, container=container)
+    assert len(ends(backend.poll(active))) == 200
+    assert clients.logs.calls == polling.LOG_TAILS_PER_POLL
+
+
+# Cancelling.
+
+
+def test_sixty_arrays_are_cancelled_in_two_calls_and_seen_to_end(backend, batch):
+    active = []
+    for number in range(60):
+        one = submission(3, number)
+        active.append(watch(one, backend.submit(one)))
+    before = batch.calls.copy()
+    backend.cancel(active)
+    assert batch.calls - before == {"TerminateJobs": 2, "DescribeJobs": 1}
+    assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
+
+
+def test_what_has_ended_is_not_terminated(backend, batch):
+    one = submission(3)
+    backend.cancel([watch(one, backend.submit(one), still_open=())])
+    assert batch.calls["TerminateJobs"] == 0
+    backend.cancel([])
+
+
+def test_a_service_without_the_bulk_call_is_told_one_by_one(backend, batch):
+    one = submission(3)
+    accepted = backend.submit(one)
+    batch.errors["TerminateJobs"] = [refusal("TerminateJobs", "UnknownOperationException", "", 404)]
+    backend.cancel([watch(one, accepted)])
+    assert batch.calls["TerminateJob"] == 1
+    assert batch.jobs["job0"]["status"] == "FAILED"
+
+
+def submitted(clients, count=3):
+    one = submission(count)
+    return watch(one, Submitter(clients, context()).submit(one))
+
+
+def test_stragglers_are_terminated_by_name(clients, batch):
+    clock = Clock()
+    active = submitted(clients)
+    batch.deaf.add("job0")
+    assert cancel(clients, [active], clock=clock, sleep=clock.sleep) == set()
+    assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
+
+
+def test_what_goes_on_is_named_and_the_wait_is_bounded(clients, batch, caplog):
+    clock = Clock()
+    active = submitted(clients)
+    batch.deaf |= batch.jobs.keys()
+    assert cancel(clients, [active], clock=clock, sleep=clock.sleep) == {"job0"}
+    assert clock.now <= cancelling.WAIT_S + cancelling.LONGEST_PAUSE_S
+    assert "job0" in caplog.text
+
+
+def test_a_job_that_is_not_known_yet_is_terminated_again(clients, batch):
+    active = submitted(clients)
+    job = batch.jobs.pop("job0")
+    clock = Clock()
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        batch.jobs["job0"] = job
+
+    assert cancel(clients, [active], clock=clock, sleep=sleep) == set()
+    assert batch.jobs["job0"]["status"] == "FAILED"
+
+
+def test_a_service_that_cannot_be_told_is_no_silent_success(backend, batch):
+    one = submission(2)
+    accepted = backend.submit(one)
+    batch.errors["TerminateJobs"] = [refusal("TerminateJobs", "AccessDeniedException")]
+    with pytest.raises(TakedaError, match="job0"):
+        backend.cancel([watch(one, accepted)])

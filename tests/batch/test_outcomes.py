@@ -1,0 +1,120 @@
+"""Batch's words → kind of failure, in the order that keeps exit codes from misleading."""
+
+import pytest
+
+from snakemake_executor_takeda.backends.batch.outcomes import outcome_of
+from snakemake_executor_takeda.values import FailureKind
+
+EXITED = "Essential container in task exited"
+OOM = "OutOfMemoryError: Container killed due to memory usage"
+HOST = "Host EC2 (instance i-0abc123) terminated."
+TIMEOUT = "Job attempt duration exceeded timeout"
+PULL = "CannotPullContainerError: manifest unknown"
+STUCK = "Canceled by JobStateTimeLimit action due to reason: "
+RAN = {"startedAt": 1000, "stoppedAt": 3500}
+
+
+def failed(reason=None, container_reason=None, exit_code=None, **more):
+    container = {"reason": container_reason, "exitCode": exit_code}
+    return {
+        "status": "FAILED",
+        "statusReason": reason,
+        "container": {key: value for key, value in container.items() if value is not None},
+        **more,
+    }
+
+
+def outcome(detail, capacity="spot"):
+    return outcome_of(detail, capacity=capacity, log_group="/aws/batch/job")
+
+
+@pytest.mark.parametrize(
+    ("detail", "kind"),
+    [
+        (failed(EXITED, exit_code=1, **RAN), FailureKind.USER),
+        (failed(EXITED, exit_code=137, **RAN), FailureKind.USER),
+        (failed(EXITED, exit_code=143, **RAN), FailureKind.USER),
+        (failed(HOST, **RAN), FailureKind.INTERRUPTED),
+        (failed(HOST, exit_code=143, **RAN), FailureKind.INTERRUPTED),
+        (failed("Your Spot Task was interrupted.", **RAN), FailureKind.INTERRUPTED),
+        (failed("Your Spot Task was interrupted.", exit_code=137, **RAN), FailureKind.INTERRUPTED),
+        (failed(EXITED, OOM, 137, **RAN), FailureKind.OUT_OF_MEMORY),
+        (failed(EXITED, OOM, 0, **RAN), FailureKind.OUT_OF_MEMORY),
+        (failed(EXITED, OOM, 1, **RAN), FailureKind.OUT_OF_MEMORY),
+        (failed(EXITED, OOM, 2, **RAN), FailureKind.OUT_OF_MEMORY),
+        (failed("Task failed to start", PULL), FailureKind.IMAGE),
+        (failed(TIMEOUT, exit_code=137, **RAN), FailureKind.TIMEOUT),
+        (failed(TIMEOUT, **RAN), FailureKind.TIMEOUT),
+        (failed(TIMEOUT, OOM, 137, **RAN), FailureKind.TIMEOUT),
+        (failed(HOST, OOM, 137, **RAN), FailureKind.INTERRUPTED),
+        (
+            failed("Task failed to start", "CannotInspectContainerError: x"),
+            FailureKind.NODE_FAILURE,
+        ),
+        (failed("Task failed to start", "DockerTimeoutError: x"), FailureKind.NODE_FAILURE),
+        (failed("Task failed to start"), FailureKind.NODE_FAILURE),
+        (failed("ResourceInitializationError: no secret"), FailureKind.CONFIGURATION),
+        (failed("Task failed to start", "CannotStartContainerError: x"), FailureKind.CONFIGURATION),
+        (failed(STUCK + "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"), FailureKind.NO_CAPACITY),
+        (
+            failed(STUCK + "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", isCancelled=True),
+            FailureKind.CONFIGURATION,
+        ),
+        (
+            failed(STUCK + "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE"),
+            FailureKind.CONFIGURATION,
+        ),
+        (failed("Capacity is unavailable at this time"), FailureKind.NO_CAPACITY),
+        (failed("by hand", isTerminated=True, **RAN), FailureKind.USER),
+        (failed(EXITED, **RAN), FailureKind.LOST),
+        (failed(EXITED, exit_code=0, **RAN), FailureKind.LOST),
+        (failed(**RAN), FailureKind.LOST),
+        (failed("The job definition is gone"), FailureKind.CONFIGURATION),
+    ],
+)
+def test_kind(detail, kind):
+    assert outcome(detail).kind == kind
+
+
+def test_a_host_that_goes_away_on_demand_was_no_spot_reclaim():
+    assert outcome(failed(HOST, **RAN), capacity="on-demand").kind == FailureKind.NODE_FAILURE
+
+
+def test_the_last_attempt_speaks_where_the_job_is_silent():
+    old = {"statusReason": HOST, "container": {}}
+    last = {
+        "statusReason": EXITED,
+        "container": {"reason": OOM, "exitCode": 137, "logStreamName": "s"},
+    }
+    detail = {"status": "FAILED", "attempts": [old, last], "container": {}}
+    found = outcome(detail)
+    assert found.kind == FailureKind.OUT_OF_MEMORY
+    assert found.exit_code == 137
+    assert found.log_location == "/aws/batch/job:s"
+    assert found.reason == f"{EXITED}; {OOM}"
+
+
+def test_a_failure_explains_itself():
+    detail = failed(EXITED, OOM, 137, **RAN, jobId="j:3")
+    detail["container"] |= {
+        "logStreamName": "takeda/default/abc",
+        "resourceRequirements": [{"type": "MEMORY", "value": "2048"}],
+    }
+    found = outcome(detail)
+    assert found.reason == f"{EXITED}; {OOM}"
+    assert "2048 MiB" in found.advice
+    assert found.log_location == "/aws/batch/job:takeda/default/abc"
+    assert found.wall_seconds == 2.5
+    assert found.detail == {"job_id": "j:3", "log_stream": "takeda/default/abc"}
+
+
+def test_success_carries_its_time():
+    found = outcome({"status": "SUCCEEDED", "container": {"exitCode": 0}, **RAN})
+    assert found.succeeded
+    assert (found.wall_seconds, found.exit_code, found.reason) == (2.5, 0, "")
+
+
+def test_every_failure_has_words():
+    found = outcome({"status": "FAILED"})
+    assert found.reason
+    assert found.advice
