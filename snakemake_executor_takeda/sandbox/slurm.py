@@ -1,4 +1,4 @@
-"""A real Slurm on this machine: one controller and several nodes, as the current user, on 127.0.0.1.
+"""A real Slurm on this machine: one controller and several nodes, as the current user, on loopback.
 
 Everything lies in `<state_dir>/slurm`, but for sockets and spool folders: their paths must be short
 and on a local disk, so they lie in a private folder under the temporary directory. Nothing is
@@ -156,6 +156,7 @@ def _start(home: Path, node_count: int) -> None:
         version=version,
         user=_user(),
         hostname=socket.gethostname().partition(".")[0],
+        loopback_only=_keeps_to_loopback(),
         controller_port=ports[0],
         nodes=tuple(
             slurm_config.Node(name, port)
@@ -324,8 +325,21 @@ def _user() -> str:
         ) from None
 
 
+def _keeps_to_loopback() -> bool:
+    """Whether the machine's name resolves to 127.0.0.1.
+
+    Slurm's daemons can be told to listen at one address only, and take the one that the machine's
+    name resolves to. 127.0.1.1 (Debian's custom) won't do: the kernel lets connections to it come
+    from 127.0.0.1, where srun then doesn't listen for its steps to call back.
+    """
+    try:
+        return socket.gethostbyname(socket.gethostname()) == "127.0.0.1"
+    except OSError:
+        return False
+
+
 def _free_ports(count: int) -> list[int]:
-    """Free ports of 127.0.0.1, below those that the kernel hands out to outgoing connections."""
+    """Free ports, below those that the kernel hands out to outgoing connections."""
     try:
         first_ephemeral = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except (OSError, ValueError):
@@ -336,10 +350,10 @@ def _free_ports(count: int) -> list[int]:
     for port in candidates:
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))
             except OSError:
                 continue
         ports.append(port)
         if len(ports) == count:
             return ports
-    raise TakedaError(f"no {count} free ports on 127.0.0.1 between 10000 and {top}")
+    raise TakedaError(f"no {count} free ports between 10000 and {top}")

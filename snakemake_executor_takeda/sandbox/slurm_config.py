@@ -35,6 +35,8 @@ class Cluster:
     """Such as `22.05.8`."""
     user: str
     hostname: str
+    loopback_only: bool
+    """Daemons listen on 127.0.0.1 only, which works where the hostname resolves to it."""
     controller_port: int
     nodes: tuple[Node, ...]
 
@@ -64,6 +66,7 @@ def render(cluster: Cluster) -> Mapping[str, str]:
     words = {
         "version": cluster.version,
         "hostname": cluster.hostname,
+        "loopback_only": cluster.loopback_only,
         "controller_port": cluster.controller_port,
         "user": cluster.user,
         "run_dir": cluster.run_dir,
