@@ -11,13 +11,15 @@ from typing import Any
 import matplotlib as mpl
 from judge import accuracy, called_snps, read_alignment, snp_distances, true_snps
 from simulate import read_fasta
-from trees import Tree, collapse, ladderize, parse_newick, root_at, scale, splits
+from trees import Tree, collapse, ladderize, parse_newick, root_at, scale
 
 mpl.use("Agg")  # no display is needed, nor there on a server
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999"]
@@ -71,18 +73,20 @@ def draw_tree(axes: Axes, tree: Tree, picture: Picture, true_splits: frozenset[A
             axes.annotate(
                 f"{node.support:.0f}",
                 (right, height),
-                xytext=(-2, 2),
+                xytext=(-4, 2.5),
                 textcoords="offset points",
                 ha="right",
                 fontsize=7.5,
                 color=INK if is_true else WRONG,
+                path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
+                zorder=4,
             )
         return height
 
     place(Tree("", 0.0, None, tree.children), 0.0)
     bar = max(1, round(depth / 5 / 5) * 5)
-    bottom = len(picture.rows) - 0.1
-    axes.plot([0, bar], [bottom, bottom], color=INK, lw=2)
+    bottom = len(picture.rows) + 0.1
+    axes.plot([0, bar], [bottom, bottom], color=INK, lw=2, clip_on=False)
     axes.text(bar / 2, bottom + 0.25, f"{bar} SNPs", ha="center", va="top", fontsize=9)
     axes.set_xlim(-depth * 0.06, depth * 1.05)
     axes.set_title("Inferred tree, with bootstrap support in %", fontsize=11, loc="left")
@@ -164,14 +168,13 @@ def draw_distances(axes: Axes, picture: Picture, distances: Mapping[tuple[str, s
 
 
 def draw(
-    path: Path,
-    tree: Tree,
     picture: Picture,
-    distances: Mapping[tuple[str, str], int],
+    tree: Tree,
     true_splits: frozenset[Any],
+    distances: Mapping[tuple[str, str], int],
     result: Mapping[str, Any],
-) -> None:
-    """Put the three panels side by side, their rows aligned, and write the PNG."""
+) -> Figure:
+    """The three panels side by side, their rows aligned."""
     count = len(picture.rows)
     figure, (left, middle, right) = plt.subplots(
         1, 3, figsize=(18, 2.6 + 0.285 * count), width_ratios=[1.15, 1.1, 1.15]
@@ -211,8 +214,7 @@ def draw(
         bbox_to_anchor=(0.99, 0.99),
     )  # fmt: skip
     figure.subplots_adjust(left=0.015, right=0.99, top=0.86, bottom=0.075, wspace=0.1)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    return figure
 
 
 def main(job: Any) -> None:
@@ -242,7 +244,7 @@ def main(job: Any) -> None:
     true_clades = frozenset(
         frozenset(node.tips()) for node in root_at(true_tree, outgroup).nodes() if not node.is_tip
     )
-    draw(Path(job.output.figure), rooted, picture, distances, true_clades, result)
+    draw(picture, rooted, true_clades, distances, result).savefig(job.output.figure, dpi=130)
 
     Path(job.output.accuracy).write_text(json.dumps(result, indent=2) + "\n")
     names = [*rooted.tips(), outgroup]

@@ -46,8 +46,7 @@ def called_snps(vcf: Path) -> frozenset[Snp]:
 
 def read_alignment(path: Path) -> dict[str, str]:
     """A sequential PHYLIP file with one line for each sequence."""
-    rows = (line.split() for line in path.read_text().splitlines()[1:])
-    return {name: sequence for name, sequence in rows}
+    return dict(line.split() for line in path.read_text().splitlines()[1:])
 
 
 def snp_distances(alignment: Mapping[str, str]) -> dict[tuple[str, str], int]:

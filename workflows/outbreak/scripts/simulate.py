@@ -4,7 +4,6 @@ Everything is drawn from `random.Random(seed).random()`, whose sequence is the s
 Python version, so that one seed is one outbreak on every machine.
 """
 
-import gzip
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -136,11 +135,9 @@ def sample(rng: random.Random, ancestor: str, cases: Sequence[Case], pace: Pace)
 
 
 def read_fasta(path: Path) -> str:
-    """The only sequence of a FASTA file, gzipped or not."""
-    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
-    with opened as lines:
-        records = [line.strip() for line in lines if not line.startswith(">")]
-    return "".join(records).upper()
+    """The only sequence of a FASTA file."""
+    lines = path.read_text().splitlines()
+    return "".join(line for line in lines if not line.startswith(">")).upper()
 
 
 def write_fasta(path: Path, name: str, sequence: str) -> None:

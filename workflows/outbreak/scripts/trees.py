@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 Split = frozenset[str]
 
@@ -127,7 +128,7 @@ def root_at(tree: Tree, outgroup: str) -> Tree:
     if path is None:
         raise ValueError(f"the tree has no tip named {outgroup!r}")
     above: Tree | None = None
-    for node, following in zip(path, path[1:], strict=False):
+    for node, following in pairwise(path):
         siblings = tuple(child for child in node.children if child is not following)
         members = siblings if above is None else (*siblings, above)
         if len(members) == 1:
