@@ -1,0 +1,246 @@
+"""What a route's `when` may say, and how each condition is tested against a job."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+
+from snakemake_executor_takeda.values import JobSpec
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "!=": operator.ne,
+    "==": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
+}
+_TEST = re.compile(r"\s*(>=|<=|==|!=|>|<|=|)\s*(-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+))\s*")
+HOW_TO_COMPARE = 'write a number, or a comparison in quotes such as ">=64000" or ">1, <=8"'
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One or more tests of a number, all of which must hold: `>=8000, <64000`."""
+
+    tests: tuple[tuple[str, float], ...]
+
+    def holds(self, value: float) -> bool:
+        for sign, bound in self.tests:  # noqa: SIM110 - a generator costs twice the time
+            if not _OPERATORS[sign](value, bound):
+                return False
+        return True
+
+    def can_hold(self) -> bool:
+        """False where no number at all passes."""
+        bounds = sorted({bound for _, bound in self.tests})
+        between = [(low + high) / 2 for low, high in pairwise(bounds)]
+        return any(self.holds(x) for x in (*bounds, *between, -math.inf, math.inf))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{sign}{bound:g}" for sign, bound in self.tests)
+
+
+def parse_comparison(value: Any) -> Comparison:
+    """`4`, `">=64000"`, `">1, <=8"`. Raises ValueError saying how it is written."""
+    if isinstance(value, Comparison):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(HOW_TO_COMPARE)
+    tests = []
+    for part in str(value).split(","):
+        match = _TEST.fullmatch(part)
+        if match is None:
+            raise ValueError(f"not a comparison: {HOW_TO_COMPARE}; no units")
+        sign = "=" if match[1] in ("", "==") else match[1]
+        tests.append((sign, float(match[2])))
+    comparison = Comparison(tuple(tests))
+    if not comparison.can_hold():
+        raise ValueError("no number can be all of this, so the route can never match")
+    return comparison
+
+
+_COMPARISON_SCHEMA = {
+    "oneOf": [
+        {"type": "number"},
+        {"type": "string", "pattern": r"^\s*(>=|<=|==|!=|>|<|=)?\s*-?[0-9.]+(\s*,.*)?\s*$"},
+    ]
+}
+Compared = Annotated[
+    Comparison, PlainValidator(parse_comparison), WithJsonSchema(_COMPARISON_SCHEMA)
+]
+Glob = Annotated[str, Field(min_length=1)]
+
+
+class When(BaseModel):
+    """Conditions of a route; all must hold. A word not listed here is a numeric resource of yours."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Compared]
+
+    rule: Glob | None = Field(
+        None,
+        description="Glob on the rule's name; for a group job, on its name or any of its rules.",
+    )
+    wildcards: dict[str, Glob] | None = Field(
+        None, description='Globs on wildcard values: {sample: "T*"}.', min_length=1
+    )
+    container: Glob | None = Field(None, description="Glob on the rule's container image.")
+    mpi: bool | None = Field(None, description="Whether the rule sets `mpi`.")
+    handoff: bool | None = Field(None, description="Whether the rule sets `handoff`.")
+    attempt: Compared | None = Field(None, description="Snakemake's attempt, from 1.")
+    input_gb: Compared | None = Field(
+        None, description="Size of all input files in GB (10^9 bytes), where it is known."
+    )
+    threads: Compared | None = Field(None, description="CPUs of the job (of each MPI rank).")
+    mem_mb: Compared | None = Field(None, description="Memory in MB.")
+    disk_mb: Compared | None = Field(None, description="Disk in MB.")
+    runtime: Compared | None = Field(None, description="Run time in minutes.")
+    gpu: Compared | None = Field(None, description="Number of GPUs; 0 where the rule sets none.")
+    nodes: Compared | None = Field(None, description="Number of nodes; 1 where the rule sets none.")
+    tasks: Compared | None = Field(None, description="MPI ranks over all nodes, at least 1.")
+    tasks_per_node: Compared | None = Field(None, description="MPI ranks on each node.")
+
+    def given(self) -> dict[str, Any]:
+        """The conditions that are set, by word."""
+        return {word: value for word, value in self if value is not None}
+
+
+TEXT_WORDS = frozenset({"rule", "container"})
+"""Conditions whose value is text even where YAML reads a number."""
+
+_Value = Callable[[JobSpec], float | None]
+
+_VALUES: Mapping[str, _Value] = {
+    "attempt": lambda job: job.attempt,
+    "input_gb": lambda job: None if job.input_bytes is None else job.input_bytes / 1e9,
+    "threads": lambda job: job.shape.cpus,
+    "mem_mb": lambda job: job.shape.mem_mb,
+    "disk_mb": lambda job: job.shape.disk_mb,
+    "runtime": lambda job: job.shape.runtime_min,
+    "gpu": lambda job: job.shape.gpus,
+    "gpus": lambda job: job.shape.gpus,
+    "nodes": lambda job: job.shape.nodes,
+    "tasks": lambda job: job.shape.tasks,
+    "ntasks": lambda job: job.shape.tasks,
+    "tasks_per_node": lambda job: job.shape.tasks_per_node,
+    "ntasks_per_node": lambda job: job.shape.tasks_per_node,
+}
+KNOWN_RESOURCES = frozenset(_VALUES) | {"mem_mib", "disk_mib"}
+"""Numeric words that need no second look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One compiled condition."""
+
+    test: Callable[[JobSpec], bool]
+    """Whether it holds; false where the job has no such value."""
+    explain: Callable[[JobSpec], str]
+    """Why it holds, for a job for which it does."""
+
+
+def conditions_of(when: When) -> tuple[Condition, ...]:
+    """Compiled once, so that testing a job costs a few microseconds."""
+    return tuple(_compiled(when.given()))
+
+
+def is_handoff(job: JobSpec) -> bool:
+    return bool(job.resources.get("handoff"))
+
+
+def _compiled(given: Mapping[str, Any]) -> Iterator[Condition]:
+    for word, value in given.items():
+        match word:
+            case "rule":
+                yield _rule(value)
+            case "wildcards":
+                for name, glob in value.items():
+                    yield _wildcard(name, glob)
+            case "container":
+                yield _container(value)
+            case "mpi":
+                yield _flag("mpi", value, lambda job: bool(job.shape.mpi))
+            case "handoff":
+                yield _flag("handoff", value, is_handoff)
+            case _:
+                yield _number(word, value)
+
+
+def _glob(pattern: str) -> Callable[[str], object]:
+    return re.compile(fnmatch.translate(pattern)).match
+
+
+def _rule(pattern: str) -> Condition:
+    """A group job goes to one place as a whole, so one member that must go there decides."""
+    match = _glob(pattern)
+
+    def test(job: JobSpec) -> bool:
+        return bool(match(job.rule)) or (job.is_group and any(map(match, job.rules)))
+
+    def explain(job: JobSpec) -> str:
+        if match(job.rule):
+            return f"{'group' if job.is_group else 'rule'} {job.rule} matches {pattern}"
+        member = next(rule for rule in job.rules if match(rule))
+        return f"rule {member} of group {job.rule} matches {pattern}"
+
+    return Condition(test, explain)
+
+
+def _wildcard(name: str, pattern: str) -> Condition:
+    match = _glob(pattern)
+
+    def test(job: JobSpec) -> bool:
+        value = job.wildcards.get(name)
+        return value is not None and bool(match(value))
+
+    return Condition(test, lambda job: f"wildcard {name}={job.wildcards[name]} matches {pattern}")
+
+
+def _container(pattern: str) -> Condition:
+    match = _glob(pattern)
+    return Condition(
+        lambda job: job.container is not None and bool(match(job.container)),
+        lambda job: f"container {job.container} matches {pattern}",
+    )
+
+
+def _flag(word: str, wanted: bool, is_set: Callable[[JobSpec], bool]) -> Condition:
+    text = f"{word} is {'set' if wanted else 'not set'}"
+    return Condition(lambda job: is_set(job) is wanted, lambda _: text)
+
+
+def _number(word: str, comparison: Comparison) -> Condition:
+    value_of = _VALUES.get(word) or _resource(word)
+
+    def test(job: JobSpec) -> bool:
+        value = value_of(job)
+        return value is not None and comparison.holds(value)
+
+    return Condition(test, lambda job: f"{word} is {_short(value_of(job))} ({comparison})")
+
+
+def _resource(name: str) -> _Value:
+    def value_of(job: JobSpec) -> float | None:
+        value = job.resources.get(name)
+        if isinstance(value, str):
+            try:
+                return float(value)
+            except ValueError:
+                return None
+        return value
+
+    return value_of
+
+
+def _short(value: float | None) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
