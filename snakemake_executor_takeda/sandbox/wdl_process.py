@@ -24,8 +24,7 @@ from WDL.runtime import config
 from WDL.runtime.error import Terminated
 from WDL.runtime.task_container import TaskContainer
 
-RECORD = "task.json"
-"""Written into a task's directory at its start and end, for whoever watches the run."""
+from snakemake_executor_takeda.sandbox.wdl_run import TASK_RECORD
 
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
@@ -141,7 +140,7 @@ class ProcessContainer(TaskContainer):
                 link.symlink_to(host_path.rstrip("/"))
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        path = Path(self.host_dir, RECORD)
+        path = Path(self.host_dir, TASK_RECORD)
         draft = path.with_suffix(".tmp")
         draft.write_text(json.dumps(record))
         draft.replace(path)

@@ -19,6 +19,10 @@ RUNNERS = {"process": "takeda_process", "docker": "docker_swarm"}
 
 LOG_TAIL_LINES = 20
 
+TASK_RECORD = "task.json"
+"""What the process runner writes into a task's directory at its start and end: name, cpus,
+memory_bytes, started, and then ended (epoch seconds) and exit_code."""
+
 
 class WorkflowFailed(Exception):
     """A run that did not succeed: which task, why, and the last lines it wrote."""

@@ -1,0 +1,11 @@
+"""A HealthOmics that answers unmodified AWS clients and runs WDL workflows for real, by miniwdl."""
+
+from __future__ import annotations
+
+from snakemake_executor_takeda.sandbox.omics.service import OmicsService
+from snakemake_executor_takeda.sandbox.services import Context, Service
+
+
+def service(context: Context) -> Service:
+    """The emulated service, as the sandbox's server asks for it."""
+    return OmicsService(context)

@@ -1,0 +1,25 @@
+"""The sandbox's own S3, seen from inside the daemon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.sandbox.services import Context
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def sandbox_s3(context: Context) -> S3Client:
+    """A client that never reaches beyond this sandbox, whatever the daemon's own environment says."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client(
+        "s3",
+        endpoint_url=context.moto_url,
+        region_name=context.region,
+        aws_access_key_id=context.environment.get("AWS_ACCESS_KEY_ID", "sandbox"),
+        aws_secret_access_key=context.environment.get("AWS_SECRET_ACCESS_KEY", "sandbox"),
+        config=Config(s3={"addressing_style": "path"}),
+    )
