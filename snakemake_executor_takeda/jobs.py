@@ -22,7 +22,7 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
     rules = tuple(sorted({str(rule) for rule in job.rules}))
     resources = _resources(job)
     wildcards = {} if is_group else {k: str(v) for k, v in job.wildcards_dict.items()}
-    source_line = "" if is_group else f"{job.rule.snakefile}:{job.rule.lineno}"
+    source_line = "" if is_group else _source_line(job.rule)
     name = str(job.groupid) if is_group else str(job.rule.name)
     handoff = bool(resources.get("handoff"))
     return JobSpec(
@@ -90,6 +90,12 @@ def files(named: Iterable[NamedFiles]) -> Iterator[File]:
     """All files of some inputs or outputs, names forgotten."""
     for group in named:
         yield from group.files
+
+
+def _source_line(rule: Any) -> str:
+    """`Snakefile:12`. Snakemake counts in the Python that it made of the file; linemaps lead back."""
+    lines = rule.workflow.linemaps.get(rule.snakefile, {})
+    return f"{rule.snakefile}:{lines.get(rule.lineno, rule.lineno)}"
 
 
 def _resources(job: Any) -> dict[str, int | float | str]:

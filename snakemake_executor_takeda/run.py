@@ -136,6 +136,12 @@ class Run:
 
     def accepted(self, submission: Submission, accepted: Accepted) -> None:
         self._ledger.accept(submission, accepted)
+        first = submission.tasks[0]
+        count = len(submission.tasks)
+        self._logger.info(
+            f"takeda: {count} × {first.job.rule} → {submission.target.name} "
+            f"({submission.target.backend} {accepted.external_id})"
+        )
         for task in submission.tasks:
             open_job = self._open_job(task.task_id)
             if open_job is None:
@@ -148,7 +154,7 @@ class Run:
                 task.target,
                 external_id,
                 submission=accepted.external_id,
-                tasks=len(submission.tasks),
+                tasks=count,
             )
             if not open_job.announced:
                 open_job.announced = True
@@ -313,7 +319,9 @@ class Run:
         state_dir = state / "runs" / run_id
         remote_prefix = assembly.remote_prefix_of(self._workflow, settings, run_id)
         self._place = lambda spec: place(spec, policy)
-        self._with_input_size = getattr(policy, "needs_input_size", False)
+        self._with_input_size = policy.needs_input_size
+        for warning in policy.warnings:
+            self._logger.warning(f"takeda: {warning}")
         used = self._targets_in_use()
 
         state_dir.mkdir(parents=True)
@@ -411,7 +419,11 @@ class Run:
         active = lane.active()
         if not active:
             return
-        lane.backend.cancel(active)
+        try:
+            lane.backend.cancel(active)
+        except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
+            self._logger.error(f"takeda: {error}")
+            return
         for submission in active:
             for task_id in submission.open_task_ids:
                 self._ledger.cancel(task_id)
