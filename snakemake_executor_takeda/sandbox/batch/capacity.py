@@ -1,0 +1,70 @@
+"""Which compute environment has room for a job: pure bookkeeping of vCPUs and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from snakemake_executor_takeda.sandbox.batch.jobs import Spec
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A compute environment's size."""
+
+    arn: str
+    vcpus: float
+    memory_mib: int
+
+    def could_ever_hold(self, spec: Spec) -> bool:
+        return spec.vcpus <= self.vcpus and spec.memory_mib <= self.memory_mib
+
+
+class Capacity:
+    """What the running jobs take of each compute environment."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, tuple[float, int]] = {}
+
+    def place(self, spec: Spec, environments: Sequence[Environment]) -> Environment | None:
+        """The first with room, None where there is none now."""
+        for environment in environments:
+            vcpus, memory_mib = self._used.get(environment.arn, (0.0, 0))
+            if (
+                vcpus + spec.vcpus <= environment.vcpus
+                and memory_mib + spec.memory_mib <= environment.memory_mib
+            ):
+                return environment
+        return None
+
+    def take(self, spec: Spec, arn: str) -> None:
+        self._add(arn, spec.vcpus, spec.memory_mib)
+
+    def give_back(self, spec: Spec, arn: str) -> None:
+        self._add(arn, -spec.vcpus, -spec.memory_mib)
+
+    def used(self) -> Mapping[str, tuple[float, int]]:
+        """vCPUs and MiB in use by compute environment."""
+        return dict(self._used)
+
+    def _add(self, arn: str, vcpus: float, memory_mib: int) -> None:
+        old_vcpus, old_memory = self._used.get(arn, (0.0, 0))
+        self._used[arn] = (old_vcpus + vcpus, old_memory + memory_mib)
+
+
+def why_never(spec: Spec, environments: Sequence[Environment]) -> str | None:
+    """Why a job can not run in any of these, in Batch's words; None where it could."""
+    if not environments:
+        return "ACTION_REQUIRED - No enabled compute environment is attached to the job queue."
+    if any(environment.could_ever_hold(spec) for environment in environments):
+        return None
+    largest = max(environment.vcpus for environment in environments)
+    if spec.vcpus > largest:
+        return (
+            "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE - The job asks for "
+            f"{spec.vcpus:g} vCPUs; maxvCpus of the compute environments is {largest:g}."
+        )
+    return (
+        "MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT - The job asks for "
+        f"{spec.memory_mib} MiB of memory, more than any instance of the compute environments has."
+    )

@@ -1,0 +1,260 @@
+"""AWS Batch's operations, over definitions, queues and jobs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snakemake_executor_takeda.sandbox.batch import limits, listing, views
+from snakemake_executor_takeda.sandbox.batch.definitions import Definitions
+from snakemake_executor_takeda.sandbox.batch.engine import Engine, now_ms
+from snakemake_executor_takeda.sandbox.batch.jobs import Job, Status, new_job
+from snakemake_executor_takeda.sandbox.batch.paging import client_error
+from snakemake_executor_takeda.sandbox.batch.queues import Queues
+from snakemake_executor_takeda.sandbox.batch.runners import DockerRunner, ProcessRunner, Runner
+from snakemake_executor_takeda.sandbox.batch.store import Store
+from snakemake_executor_takeda.sandbox.batch.submission import make_spec, set_dependencies
+from snakemake_executor_takeda.sandbox.batch.table import Table
+from snakemake_executor_takeda.sandbox.rest_json import current_request
+from snakemake_executor_takeda.sandbox.services import Context, Handler, ServiceError
+
+KEPT_MS = 7 * 24 * 3600 * 1000
+"""How long an ended job can be described, as on AWS."""
+
+
+def service(context: Context) -> BatchService:
+    """The emulator as one of the sandbox's services. Raises TakedaError where Docker is wanted and
+    no engine answers."""
+    scratch = context.state_dir / "scratch"
+    kinds: dict[str, Callable[..., Runner]] = {"process": ProcessRunner, "docker": DockerRunner}
+    mark = str(context.state_dir)
+    return BatchService(context, kinds[context.runner](scratch, mark), mark)
+
+
+class BatchService:
+    """Batch. Its state is in the sandbox's database; the engine's thread runs the jobs."""
+
+    model_name = "batch"
+
+    def __init__(
+        self, context: Context, runner: Runner, mark: str, seconds_scale: float = 1.0
+    ) -> None:
+        self._arn_prefix = f"arn:aws:batch:{context.region}:{context.account_id}:"
+        self._store = Store(context.database)
+        self._definitions = Definitions(self._store, self._arn_prefix)
+        self._queues = Queues(self._store, self._arn_prefix, context.memory_mib)
+        self._table = Table(now_ms)
+        self._engine = Engine(
+            table=self._table,
+            store=self._store,
+            queues=self._queues,
+            runner=runner,
+            context=context,
+            mark=mark,
+            seconds_scale=seconds_scale,
+        )
+        self.handlers: Mapping[str, Handler] = {
+            "RegisterJobDefinition": self._definitions.register,
+            "DeregisterJobDefinition": self._definitions.deregister,
+            "DescribeJobDefinitions": self._definitions.describe,
+            "CreateComputeEnvironment": self._waking(self._queues.create_environment),
+            "UpdateComputeEnvironment": self._waking(self._queues.update_environment),
+            "DeleteComputeEnvironment": self._waking(self._queues.delete_environment),
+            "DescribeComputeEnvironments": self._queues.describe_environments,
+            "CreateJobQueue": self._waking(self._queues.create_queue),
+            "UpdateJobQueue": self._waking(self._queues.update_queue),
+            "DeleteJobQueue": self._delete_queue,
+            "DescribeJobQueues": self._queues.describe_queues,
+            "GetJobQueueSnapshot": self._queue_snapshot,
+            "SubmitJob": self._submit,
+            "DescribeJobs": self._describe,
+            "ListJobs": self._list,
+            "TerminateJob": self._terminate,
+            "CancelJob": self._cancel,
+            "TerminateJobs": self._terminate_many,
+            "CancelJobs": self._cancel_many,
+            "TagResource": self._tag,
+            "UntagResource": self._untag,
+            "ListTagsForResource": self._tags,
+        }
+
+    def start(self) -> None:
+        jobs = self._store.jobs()
+        old = [job for job in jobs if job.stopped_at and job.stopped_at < now_ms() - KEPT_MS]
+        self._store.forget_jobs(job.job_id for job in old)
+        with self._table.lock:
+            self._table.load(job for job in jobs if job not in old)
+        self._engine.start()
+
+    def stop(self) -> None:
+        self._engine.stop()
+        self._store.close()
+
+    def facts(self) -> Mapping[str, Any]:
+        """Jobs by status, an array's children each counted, its parent not."""
+        with self._table.lock:
+            counts = Counter(job.status.value for job in self._table.every_leaf())
+        return {"jobs": {status.value: counts[status.value] for status in Status}}
+
+    def _submit(self, params: dict[str, Any]) -> dict[str, Any]:
+        queue = self._queues.queue(params["jobQueue"])
+        spec = make_spec(
+            params,
+            self._definitions.active(params["jobDefinition"]),
+            queue,
+            _payload_bytes(params),
+            self._queues.takes_fargate(queue),
+        )
+        job = new_job(str(uuid.uuid4()), spec, now_ms())
+        with self._table.lock:
+            set_dependencies(job, self._table.find)
+        # on record before it is in anybody's sight, so that no change can come before it
+        self._store.insert_job(job)
+        with self._table.lock:
+            self._table.add(job)
+        self._engine.wake()
+        return {
+            "jobArn": views.job_arn(job, self._arn_prefix),
+            "jobName": spec.job_name,
+            "jobId": job.job_id,
+        }
+
+    def _describe(self, params: dict[str, Any]) -> dict[str, Any]:
+        wanted = params["jobs"]
+        if len(wanted) > limits.DESCRIBED_JOBS:
+            raise client_error(
+                f"at most {limits.DESCRIBED_JOBS} jobs in one call, not {len(wanted)}"
+            )
+        with self._table.lock:
+            found = {job_id: self._table.find(job_id.rpartition("/")[2]) for job_id in wanted}
+            # not the order asked for: AWS promises none
+            return {
+                "jobs": [
+                    views.job_detail(job, self._arn_prefix)
+                    for _, job in sorted(found.items())
+                    if job is not None
+                ]
+            }
+
+    def _list(self, params: dict[str, Any]) -> dict[str, Any]:
+        source = listing.check_source(params)
+        with self._table.lock:
+            if source == "jobQueue":
+                arn = self._queues.queue(params["jobQueue"])["jobQueueArn"]
+                jobs = [job for job in self._table.jobs() if job.spec.queue_arn == arn]
+                found, token = listing.list_queue(jobs, params)
+            else:
+                parent = self._job(params[source])
+                found, token = listing.list_children(parent, params)
+            summaries = [views.job_summary(job, self._arn_prefix) for job in found]
+        return {"jobSummaryList": summaries, "nextToken": token}
+
+    def _queue_snapshot(self, params: dict[str, Any]) -> dict[str, Any]:
+        arn = self._queues.queue(params["jobQueue"])["jobQueueArn"]
+        with self._table.lock:
+            waiting = [job for job in self._table.runnable(arn) if job.status is Status.RUNNABLE]
+        jobs = [
+            {
+                "jobArn": views.job_arn(job, self._arn_prefix),
+                "earliestTimeAtPosition": job.runnable_at,
+            }
+            for job in waiting[: limits.SNAPSHOT_JOBS]
+        ]
+        return {"frontOfQueue": {"jobs": jobs, "lastUpdatedAt": now_ms()}}
+
+    def _delete_queue(self, params: dict[str, Any]) -> dict[str, Any]:
+        arn = self._queues.delete_queue(params)
+        with self._table.lock:
+            jobs = [job for job in self._table.jobs() if job.spec.queue_arn == arn]
+        for job in jobs:
+            self._engine.terminate(job, "Job queue deleted")
+        return {}
+
+    def _terminate(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._engine.terminate(self._job(params["jobId"]), params["reason"])
+        return {}
+
+    def _cancel(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._engine.cancel(self._job(params["jobId"]), params["reason"])
+        return {}
+
+    def _terminate_many(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._end_many(params, self._engine.terminate)
+
+    def _cancel_many(self, params: dict[str, Any]) -> dict[str, Any]:
+        return self._end_many(params, self._engine.cancel)
+
+    def _end_many(
+        self, params: Mapping[str, Any], end: Callable[[Job, str], None]
+    ) -> dict[str, Any]:
+        wanted = params["jobs"]
+        if len(wanted) > limits.ENDED_JOBS_PER_CALL:
+            raise client_error(
+                f"at most {limits.ENDED_JOBS_PER_CALL} jobs in one call, not {len(wanted)}"
+            )
+        successful, errors = [], []
+        for job_id in wanted:
+            try:
+                end(self._job(job_id), params["reason"])
+                successful.append(job_id)
+            except ServiceError as error:
+                errors.append({"job": job_id, "code": error.code, "message": error.message})
+        return {"successful": successful, "errors": errors}
+
+    def _tags(self, params: dict[str, Any]) -> dict[str, Any]:
+        _, tags = self._tagged(params["resourceArn"])
+        return {"tags": tags}
+
+    def _tag(self, params: dict[str, Any]) -> dict[str, Any]:
+        save, tags = self._tagged(params["resourceArn"])
+        if len({**tags, **params["tags"]}) > limits.TAGS:
+            raise client_error(f"at most {limits.TAGS} tags")
+        tags.update(params["tags"])
+        save()
+        return {}
+
+    def _untag(self, params: dict[str, Any]) -> dict[str, Any]:
+        save, tags = self._tagged(params["resourceArn"])
+        for key in params["tagKeys"]:
+            tags.pop(key, None)
+        save()
+        return {}
+
+    def _tagged(self, arn: str) -> tuple[Callable[[], None], dict[str, str]]:
+        """What is to be called when the tags have changed, and the tags, to be changed in place."""
+        if ":job/" in arn:
+            job = self._job(arn.rpartition("/")[2])
+            return (lambda: self._store.save_spec(job)), job.spec.tags
+        if ":job-definition/" in arn:
+            definition = self._definitions.tagged(arn)
+            if definition is not None:
+                return (lambda: self._definitions.save(definition)), definition.setdefault(
+                    "tags", {}
+                )
+        record = self._queues.tagged(arn)
+        if record is None:
+            raise client_error(f"there is no resource {arn!r}")
+        return (lambda: self._queues.save(record)), record.setdefault("tags", {})
+
+    def _job(self, job_id: str) -> Job:
+        with self._table.lock:
+            job = self._table.find(job_id.rpartition("/")[2])
+        if job is None:
+            raise client_error(f"Job {job_id} does not exist")
+        return job
+
+    def _waking(self, handler: Handler) -> Handler:
+        def call(params: dict[str, Any]) -> Mapping[str, Any] | None:
+            output = handler(params)
+            self._engine.wake()
+            return output
+
+        return call
+
+
+def _payload_bytes(params: Mapping[str, Any]) -> int:
+    request = current_request.get(None)
+    return len(json.dumps(params)) if request is None else len(request.body)

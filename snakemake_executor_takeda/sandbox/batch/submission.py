@@ -1,0 +1,112 @@
+"""SubmitJob's checks, and the job that comes of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snakemake_executor_takeda.sandbox.batch import limits
+from snakemake_executor_takeda.sandbox.batch.container import (
+    check_resources,
+    overridden,
+    resources_of,
+)
+from snakemake_executor_takeda.sandbox.batch.definitions import check_retry_strategy, check_timeout
+from snakemake_executor_takeda.sandbox.batch.jobs import Job, Spec
+from snakemake_executor_takeda.sandbox.batch.paging import client_error
+
+_NOT_HERE = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
+
+
+def make_spec(
+    params: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    queue: Mapping[str, Any],
+    payload_bytes: int,
+    queue_takes_fargate: bool,
+) -> Spec:
+    """What will run. Raises ServiceError for what Batch refuses."""
+    if payload_bytes > limits.SUBMIT_PAYLOAD_BYTES:
+        raise client_error(
+            f"the request has {payload_bytes} bytes; at most {limits.SUBMIT_PAYLOAD_BYTES} are allowed"
+        )
+    name = params["jobName"]
+    if not limits.JOB_NAME.fullmatch(name):
+        raise client_error(
+            f"jobName {name!r} must begin with a letter or digit and hold up to 128 letters, digits, "
+            "hyphens and underscores"
+        )
+    for word in _NOT_HERE:
+        if word in params:
+            raise client_error(f"the sandbox does not have {word} in SubmitJob")
+    if queue["state"] != "ENABLED":
+        raise client_error(f"the job queue {queue['jobQueueName']} is disabled")
+    platforms = definition["platformCapabilities"]
+    if ("FARGATE" in platforms) != queue_takes_fargate:
+        raise client_error(
+            f"a job definition for {' and '.join(platforms)} cannot run in the job queue "
+            f"{queue['jobQueueName']}"
+        )
+    container = overridden(definition["containerProperties"], params.get("containerOverrides", {}))
+    resources = resources_of(container)
+    check_resources(resources, platforms)
+    retry = params.get("retryStrategy") or definition.get("retryStrategy", {})
+    check_retry_strategy(retry)
+    timeout = params.get("timeout") or definition.get("timeout", {})
+    check_timeout(timeout)
+    return Spec(
+        job_name=name,
+        queue_arn=queue["jobQueueArn"],
+        definition_arn=definition["jobDefinitionArn"],
+        container=container,
+        vcpus=resources.vcpus,
+        memory_mib=resources.memory_mib,
+        gpus=resources.gpus,
+        parameters={**definition.get("parameters", {}), **params.get("parameters", {})},
+        attempts=retry.get("attempts", 1),
+        evaluate_on_exit=retry.get("evaluateOnExit", []),
+        timeout_seconds=timeout.get("attemptDurationSeconds"),
+        depends_on=params.get("dependsOn", []),
+        array_size=_array_size(params),
+        tags=params.get("tags", {}),
+        propagate_tags=params.get("propagateTags", definition.get("propagateTags")),
+        platforms=list(platforms),
+        share_identifier=params.get("shareIdentifier"),
+        scheduling_priority=params.get(
+            "schedulingPriorityOverride", definition.get("schedulingPriority")
+        ),
+    )
+
+
+def set_dependencies(job: Job, find: Callable[[str], Job | None]) -> None:
+    """Note in the job and its children what each waits for. Raises ServiceError for what is not there."""
+    dependencies = job.spec.depends_on
+    if len(dependencies) > limits.DEPENDENCIES:
+        raise client_error(f"at most {limits.DEPENDENCIES} dependsOn, not {len(dependencies)}")
+    for dependency in dependencies:
+        kind, job_id = dependency.get("type"), dependency.get("jobId")
+        if kind == "SEQUENTIAL":
+            if job_id is not None or not job.is_parent:
+                raise client_error("a SEQUENTIAL dependency is for array jobs and has no jobId")
+            for child in job.children[1:]:
+                child.waits_for.add(f"{job.job_id}:{(child.index or 0) - 1}")
+            continue
+        other = None if job_id is None else find(job_id)
+        if other is None:
+            raise client_error(f"dependsOn names a job that does not exist: {job_id!r}")
+        if kind == "N_TO_N":
+            if len(other.children) != len(job.children) or not job.is_parent:
+                raise client_error("an N_TO_N dependency is between array jobs of one size")
+            for child in job.children:
+                child.waits_for.add(f"{other.job_id}:{child.index}")
+        else:
+            job.waits_for.add(other.job_id)
+
+
+def _array_size(params: Mapping[str, Any]) -> int | None:
+    if "arrayProperties" not in params:
+        return None
+    size = params["arrayProperties"].get("size")
+    if size not in limits.ARRAY_SIZE:
+        raise client_error(f"arrayProperties.size must be between 2 and 10000, not {size}")
+    return int(size)

@@ -1,0 +1,102 @@
+"""The sandbox's moto server (S3, SQS, EventBridge, CloudWatch Logs, IAM, …), a process of its own.
+
+Its standard input carries orders from the daemon, one JSON object a line; when it ends, however the
+daemon ended, the objects in S3 are saved and this process ends too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_takeda.sandbox.services import ACCOUNT_ID, REGION
+from snakemake_executor_takeda.sandbox.snapshot import restore, save
+
+MAX_LOG_LINES = 50_000
+"""Lines of one job's log that go to CloudWatch Logs; they are kept in memory there."""
+MAX_EVENT_CHARS = 60_000
+"""Well below the 256 KiB that CloudWatch Logs takes for an event, whatever the encoding."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--fd", type=int, required=True, help="the listening socket")
+    parser.add_argument("--snapshot", type=Path, required=True, help="folder that S3 is saved in")
+    args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    server = _make_server(args.fd)
+    restore(args.snapshot)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    _say({"ready": True})
+    for line in sys.stdin:
+        order = json.loads(line)
+        try:
+            put_log(order["group"], order["stream"], Path(order["path"]))
+        finally:
+            _say({"done": order["id"]})
+    server.shutdown()
+    save(args.snapshot)
+    return 0
+
+
+def put_log(group: str, stream: str, path: Path) -> None:
+    """Bring a text file to CloudWatch Logs: a line an event, all at the time of the file's end."""
+    from moto.logs.models import logs_backends
+
+    backend = logs_backends[ACCOUNT_ID][REGION]
+    if group not in backend.groups:
+        backend.create_log_group(group, {})
+    backend.ensure_log_stream(group, stream)
+    now = int(time.time() * 1000)
+    events: list[dict[str, Any]] = []
+    left_out = 0
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+            for line in lines:
+                if len(events) < MAX_LOG_LINES:
+                    # CloudWatch Logs refuses empty messages
+                    text = line.rstrip("\n").rpartition("\r")[2] or " "
+                    events.append({"timestamp": now, "message": text[:MAX_EVENT_CHARS]})
+                else:
+                    left_out += 1
+    if left_out:
+        events.append({"timestamp": now, "message": f"({left_out} more lines in {path})"})
+    if events:
+        backend.groups[group].put_log_events(stream, events)
+
+
+def _make_server(fd: int) -> Any:
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    class Handler(MotoRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """Requests are not logged."""
+
+    application = DomainDispatcherApplication(create_backend_app)
+    # the socket listens already: host and port are not used
+    return make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler, fd=fd)
+
+
+def _say(fact: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(fact) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""The HTTP server in front of the emulated services: one port, 127.0.0.1 only, keep-alive."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from snakemake_executor_takeda.sandbox.rest_json import (
+    Request,
+    Response,
+    Router,
+    error_response,
+    internal_error,
+)
+from snakemake_executor_takeda.sandbox.services import ServiceError
+
+STATUS_PATH = "/_takeda/status"
+"""Answers facts about the sandbox to its owner (header `x-takeda-key`)."""
+
+_LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|([\w-]+\.)+localhost)(:\d+)?")
+MAX_BODY_BYTES = 256 * 2**20
+
+
+class ApiCalls:
+    """How often each operation of each service was called, since the state folder exists."""
+
+    def __init__(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        self._lock = threading.Lock()
+        self._counts = {service: Counter(operations) for service, operations in counts.items()}
+
+    def add(self, service: str, operation: str) -> None:
+        with self._lock:
+            self._counts.setdefault(service, Counter())[operation] += 1
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        with self._lock:
+            return {service: dict(sorted(found.items())) for service, found in self._counts.items()}
+
+
+class Gate:
+    """Who may call: only clients with this sandbox's access key.
+
+    A request can start any program, so neither another user of the machine nor a web page in a
+    browser may make one: the key is known only to the owner of the state folder.
+    """
+
+    def __init__(self, access_key: str) -> None:
+        self._access_key = access_key
+
+    def check(self, request: Request) -> None:
+        """Raises ServiceError for anybody else."""
+        if not _LOOPBACK_HOST.fullmatch(request.headers.get("host", "")):
+            raise ServiceError(
+                "AccessDeniedException",
+                "the sandbox answers to 127.0.0.1 and localhost only",
+                status=403,
+            )
+        found = re.search(r"Credential=([^/,\s]+)/", request.headers.get("authorization", ""))
+        key = found.group(1) if found else request.headers.get("x-takeda-key")
+        if key != self._access_key:
+            raise ServiceError(
+                "UnrecognizedClientException",
+                "the access key is not this sandbox's: use the variables that `takeda sandbox env` prints",
+                status=403,
+            )
+
+
+class Front:
+    """Every request's way: may it, which operation, count, answer."""
+
+    def __init__(
+        self, router: Router, gate: Gate, calls: ApiCalls, status: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        self._router = router
+        self._gate = gate
+        self._calls = calls
+        self._status = status
+
+    def answer(self, request: Request) -> Response:
+        try:
+            self._gate.check(request)
+        except ServiceError as error:
+            return error_response(error)
+        if request.path == STATUS_PATH:
+            body = json.dumps(self._status()).encode()
+            return Response(200, {"Content-Type": "application/json"}, body)
+        found = self._router.find(request)
+        if found is not None:
+            self._calls.add(found[0].call.service, found[0].call.operation)
+        try:
+            return self._router.answer(request)
+        except Exception as error:  # noqa: BLE001 - the caller gets it, as AWS would say it
+            traceback.print_exc()
+            text = f"the sandbox broke: {type(error).__name__}: {error}"
+            return internal_error(request, self._router, text)
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Serves a front on 127.0.0.1. Port 0 takes any free one; `server_port` tells which."""
+
+    daemon_threads = True
+    request_queue_size = 128
+    allow_reuse_address = True
+
+    def __init__(self, port: int) -> None:
+        """Binds at once, so that an occupied port is known early. Raises OSError."""
+        self.front: Front | None = None
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer looks its own name up in the DNS here, which can take seconds
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: HttpServer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are counted, not logged."""
+
+    def _serve(self) -> None:
+        path, _, query = self.path.partition("?")
+        size = int(self.headers.get("Content-Length") or 0)
+        if size > MAX_BODY_BYTES:
+            self.close_connection = True
+            error = ServiceError(
+                "RequestEntityTooLargeException", "the request is too large", status=413
+            )
+            response = error_response(error)
+        else:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.command, path, query, headers, self.rfile.read(size))
+            assert self.server.front is not None
+            response = self.server.front.answer(request)
+        self._send(response)
+
+    def _send(self, response: Response) -> None:
+        self.send_response(response.status)
+        for name, value in response.headers.items():
+            self.send_header(name, value)
+        if response.status != 204:
+            self.send_header("Content-Length", str(len(response.body)))
+        self.end_headers()
+        self.wfile.write(response.body)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
