@@ -1,8 +1,218 @@
-"""`takeda sandbox`: AWS on one machine."""
+"""`takeda sandbox`: AWS and Slurm on one machine."""
+
+from __future__ import annotations
 
 import argparse
+import json
+import shlex
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 
-def register(subparsers: "argparse._SubParsersAction[Any]") -> None:
-    pass
+def register(subparsers: argparse._SubParsersAction[Any]) -> None:
+    parser = subparsers.add_parser(
+        "sandbox",
+        help="AWS Batch, HealthOmics, S3 and Slurm on this machine",
+        description="AWS Batch, HealthOmics, S3 and a real Slurm on this machine, for demos and tests.",
+        epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
+    )
+    commands = parser.add_subparsers(dest="sandbox_command", required=True, metavar="COMMAND")
+
+    up = _add(commands, "up", _run_up, "start it", "takeda sandbox up --vcpus 8")
+    up.add_argument(
+        "--port", type=_port, metavar="N", help="of Batch and HealthOmics (4610; 0: any)"
+    )
+    up.add_argument("--s3-port", type=_port, metavar="N", help="of S3 and the rest (4611; 0: any)")
+    up.add_argument(
+        "--vcpus",
+        type=_positive,
+        metavar="N",
+        help="vCPUs of each compute environment (this machine's, at least 4)",
+    )
+    up.add_argument(
+        "--memory",
+        type=_positive,
+        metavar="MIB",
+        help="MiB of memory of each compute environment (this machine's)",
+    )
+    up.add_argument(
+        "--runner",
+        choices=("process", "docker"),
+        default="process",
+        help="how a job's container runs: as a local process (default), or by a Docker engine",
+    )
+    _add(commands, "down", _run_down, "end it and all that runs in it", "takeda sandbox down")
+    env = _add(
+        commands,
+        "env",
+        _run_env,
+        "print the variables that lead AWS clients to it",
+        'eval "$(takeda sandbox env)"',
+    )
+    env.add_argument("--json", action="store_true", help="as a JSON object")
+    status = _add(
+        commands, "status", _run_status, "say what runs in it", "takeda sandbox status --json"
+    )
+    status.add_argument("--json", action="store_true", help="as a JSON object")
+
+    slurm = commands.add_parser(
+        "slurm",
+        help="a real Slurm beside it",
+        description="A real Slurm of several nodes on this machine, as the current user.",
+        epilog='example: takeda sandbox slurm up --nodes 4 && eval "$(takeda sandbox env)"',
+    )
+    slurm_commands = slurm.add_subparsers(dest="slurm_command", required=True, metavar="COMMAND")
+    slurm_up = _add(
+        slurm_commands, "up", _run_slurm_up, "start it", "takeda sandbox slurm up --nodes 4"
+    )
+    slurm_up.add_argument("--nodes", type=_positive, default=4, metavar="N", help="nodes (4)")
+    _add(slurm_commands, "down", _run_slurm_down, "end it", "takeda sandbox slurm down")
+
+
+def _add(
+    commands: argparse._SubParsersAction[Any], name: str, run: Any, text: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+    )
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help="its state folder ($TAKEDA_SANDBOX_DIR, or takeda/sandbox in ~/.local/state)",
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _run_up(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control, record
+
+    _check_extra()
+    options = control.Options(
+        services_port=record.SERVICES_PORT if args.port is None else args.port,
+        moto_port=record.MOTO_PORT if args.s3_port is None else args.s3_port,
+        vcpus=args.vcpus or control.default_vcpus(),
+        memory_mib=args.memory or control.default_memory_mib(),
+        runner=args.runner,
+    )
+    found, was_up = control.up(_state_dir(args), options)
+    print(f"The sandbox {'is up already' if was_up else 'is up'} (pid {found.pid}).")
+    print(f"  Batch, HealthOmics  {found.services_url}")
+    print(f"  S3 and the rest     {found.moto_url}, bucket {record.BUCKET}")
+    print(f"  queues              {record.ON_DEMAND_QUEUE}, {record.SPOT_QUEUE}")
+    print(
+        f"  each with           {found.vcpus} vCPUs, {found.memory_mib} MiB, runner {found.runner}"
+    )
+    print('Next: eval "$(takeda sandbox env)"')
+    return 0
+
+
+def _run_down(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+
+    was_up = control.down(_state_dir(args))
+    print("The sandbox is down." if was_up else "No sandbox was up.")
+    return 0
+
+
+def _run_env(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+    from snakemake_executor_takeda.sandbox.variables import FOREIGN
+
+    variables = control.environment(_state_dir(args))
+    if args.json:
+        print(json.dumps(variables, indent=2))
+        return 0
+    if "AWS_ACCESS_KEY_ID" in variables:
+        print(f"unset {' '.join(FOREIGN)}")
+    for name, value in variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+def _run_status(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+
+    facts = control.status(_state_dir(args))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    if not facts["up"]:
+        print(f"No sandbox runs in {facts['state_dir']}.")
+    else:
+        print(f"The sandbox in {facts['state_dir']} is up (pid {facts['pid']}).")
+        print(f"  Batch, HealthOmics  {facts['services_url']}")
+        print(f"  S3 and the rest     {facts['moto_url']}")
+        jobs = ", ".join(f"{count} {state}" for state, count in facts["jobs"].items() if count)
+        print(f"  Batch jobs          {jobs or 'none'}")
+        calls = {name: sum(found.values()) for name, found in facts["api_calls"].items()}
+        said = ", ".join(f"{count} to {name}" for name, count in calls.items())
+        print(f"  API calls           {said or 'none'}")
+    print(f"  Slurm               {_slurm_words(facts['slurm'])}")
+    return 0
+
+
+def _run_slurm_up(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control, slurm
+
+    state_dir = control.prepare(_state_dir(args))
+    variables = slurm.up(state_dir, args.nodes)
+    print("The sandbox's Slurm is up: " + ", ".join(f"{n}={v}" for n, v in variables.items()))
+    print('Next: eval "$(takeda sandbox env)"')
+    return 0
+
+
+def _run_slurm_down(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import slurm
+
+    state_dir = _state_dir(args).absolute()
+    was_up = state_dir.is_dir() and bool(slurm.environment(state_dir))
+    if was_up:
+        slurm.down(state_dir)
+    print("The sandbox's Slurm is down." if was_up else "No Slurm of the sandbox was up.")
+    return 0
+
+
+def _slurm_words(facts: dict[str, Any]) -> str:
+    if not facts["running"]:
+        return "not up"
+    states = Counter(facts["nodes"].values())
+    nodes = ", ".join(f"{count} nodes {state}" for state, count in states.items())
+    jobs = ", ".join(f"{count} {state}" for state, count in facts["jobs"].items())
+    return f"{facts['version']}: {nodes}; jobs: {jobs or 'none'}"
+
+
+def _state_dir(args: argparse.Namespace) -> Path:
+    from snakemake_executor_takeda.sandbox.record import default_state_dir
+
+    return args.dir or default_state_dir()
+
+
+def _check_extra() -> None:
+    """Raises TakedaError where the packages of the extra are missing."""
+    from importlib.util import find_spec
+
+    from snakemake_executor_takeda.values import TakedaError
+
+    missing = [name for name in ("moto", "flask", "regex") if find_spec(name) is None]
+    if missing:
+        raise TakedaError(
+            f"the sandbox needs {', '.join(missing)}: "
+            "install `snakemake-executor-plugin-takeda[sandbox]`"
+        )
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{number} is no port")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
