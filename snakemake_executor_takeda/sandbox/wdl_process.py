@@ -24,6 +24,7 @@ from WDL.runtime import config
 from WDL.runtime.error import Terminated
 from WDL.runtime.task_container import TaskContainer
 
+from snakemake_executor_takeda.sandbox.processes import exit_code as exit_code_of
 from snakemake_executor_takeda.sandbox.wdl_run import TASK_RECORD
 
 _POLL_SECONDS = 0.2
@@ -126,7 +127,9 @@ class ProcessContainer(TaskContainer):
                 exit_code = _wait(process, terminating, poll_stderr)
             finally:
                 _end_group(process)
-                self._write_record(record | {"ended": time.time(), "exit_code": process.returncode})
+                code = exit_code_of(process.returncode)
+                ended = {"ended": time.time(), "exit_code": code, "cancelled": terminating()}
+                self._write_record(record | ended)
             poll_stderr()
         if terminating():
             raise Terminated()
@@ -152,9 +155,7 @@ def _wait(
     asked_at: float | None = None
     while True:
         try:
-            code = process.wait(_POLL_SECONDS)
-            # A shell would say 128 + n for a command that a signal ended; so do containers.
-            return 128 - code if code < 0 else code
+            return exit_code_of(process.wait(_POLL_SECONDS))
         except subprocess.TimeoutExpired:
             tick()
         if terminating():

@@ -21,7 +21,7 @@ LOG_TAIL_LINES = 20
 
 TASK_RECORD = "task.json"
 """What the process runner writes into a task's directory at its start and end: name, cpus,
-memory_bytes, started, and then ended (epoch seconds) and exit_code."""
+memory_bytes, started, and then ended (epoch seconds), exit_code and cancelled."""
 
 
 class WorkflowFailed(Exception):
@@ -91,7 +91,7 @@ def _explain(error: Any) -> BaseException:
     inner: BaseException = error
     task = ""
     while isinstance(inner, RunFailed):
-        task = inner.run_id
+        task = inner.run_id.removeprefix("call-")
         if inner.__cause__ is None:
             break
         inner = inner.__cause__

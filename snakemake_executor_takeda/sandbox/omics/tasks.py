@@ -45,10 +45,12 @@ def describe(record: Mapping[str, Any], *, run_is_over: bool) -> Record:
     memory_gib = max(1, math.ceil(record.get("memory_bytes", 0) / 2**30))
     cpus = max(1, int(record.get("cpus", 1)))
     ended, code = record.get("ended"), record.get("exit_code")
-    if ended is not None:
-        status = "COMPLETED" if code == 0 else "FAILED"
+    if record.get("cancelled") or (ended is None and run_is_over):
+        status = "CANCELLED"
+    elif ended is None:
+        status = "RUNNING"
     else:
-        status = "CANCELLED" if run_is_over else "RUNNING"
+        status = "COMPLETED" if code == 0 else "FAILED"
     task: Record = {
         "name": str(record["name"]).removeprefix("call-")[:128],
         "status": status,
