@@ -31,8 +31,23 @@ def sandbox_dir() -> Iterator[Path]:
 def sandbox_env(sandbox_dir: Path) -> dict[str, str]:
     """The variables that lead AWS clients to the session's sandbox, as `takeda sandbox env` gives them.
 
-    It holds nothing else: merge it with what a child process needs besides.
+    It holds nothing else: merge it with what a child process needs besides. A test that asks for
+    it has it in its own environment, too.
     """
     from snakemake_executor_takeda.sandbox import control
 
     return control.environment(sandbox_dir)
+
+
+@pytest.fixture(autouse=True)
+def _variables_of_the_sandbox(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test that asks for `sandbox_env` also has it in its own environment, and only that test."""
+    if "sandbox_env" in request.fixturenames:
+        from snakemake_executor_takeda.sandbox.variables import FOREIGN
+
+        for name in FOREIGN:
+            monkeypatch.delenv(name, raising=False)
+        for name, value in request.getfixturevalue("sandbox_env").items():
+            monkeypatch.setenv(name, value)
