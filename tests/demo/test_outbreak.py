@@ -1,0 +1,151 @@
+"""The outbreak pipeline as a whole: its plan, its promises to the backends, and a plain run."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
+
+
+def run(
+    *command: str | Path, cwd: Path, env: dict[str, str], timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=env,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def plan(tmp_path: Path, workflow: Path, environment: dict[str, str]) -> str:
+    """What Snakemake would do, asked from a directory that has nothing to do with the project."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("lambda_virus.fa.gz", "reads_1.fq.gz", "reads_2.fq.gz"):
+        (data / name).touch()
+    done = run(
+        *SNAKEMAKE, "-s", workflow / "Snakefile", "-n", "-c1", "--printshellcmds",
+        "--config", f"data={data}", cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stderr + done.stdout
+
+
+def test_plan_has_enough_isolates_and_runs_from_anywhere(plan: str, workflow: Path) -> None:
+    counts = dict(
+        line.split()
+        for line in plan.splitlines()
+        if len(line.split()) == 2 and line.split()[1].isdigit()
+    )
+    assert int(counts["align"]) >= 24
+    assert {counts[rule] for rule in ("call_variants", "infer_tree", "draw")} == {"1"}
+    assert f"run-local {workflow / 'calling' / 'main.wdl'}" in plan
+    assert "mpirun -n 4 phyml-mpi" in plan
+
+
+def test_the_rule_and_its_wdl_agree_on_every_name(plan: str, workflow: Path) -> None:
+    import WDL
+
+    main = WDL.load(str(workflow / "calling" / "main.wdl")).workflow
+    assert main is not None
+    command = plan[plan.index("takeda handoff run-local") :].split("\n\n", 1)[0].split()
+    named: dict[str, set[str]] = {"--input": set(), "--param": set(), "--output": set()}
+    for flag, name in itertools.pairwise(command):
+        if flag in named:
+            named[flag].add(name)
+    # miniwdl also lists what could be overridden in a call, with a dot in its name.
+    inputs = {binding.name for binding in main.available_inputs if "." not in binding.name}
+    assert named["--input"] | named["--param"] == inputs
+    assert named["--output"] == {binding.name for binding in main.effective_outputs}
+
+
+def test_every_wdl_task_names_its_container_by_an_input(workflow: Path) -> None:
+    import WDL
+
+    document = WDL.load(str(workflow / "calling" / "main.wdl"))
+    tasks = [task for imported in document.imports for task in imported.doc.tasks]
+    assert len(tasks) >= 3
+    assert all(str(task.runtime["container"]) == "container" for task in tasks)
+
+
+def test_the_sandbox_policy_is_valid(root: Path) -> None:
+    from snakemake_executor_takeda.assembly import backend_factories
+    from snakemake_executor_takeda.routing.policy import load_policy
+
+    models = {name: factory.options_model for name, factory in backend_factories().items()}
+    policy = load_policy(root / "profiles" / "sandbox" / "routing.yaml", models, os.environ)
+    backends = {target.backend for target in policy.targets.values()}
+    assert backends == {"batch", "slurm", "healthomics"}
+
+
+def test_the_sandbox_profile_points_to_its_policy_and_starts_ranks_with_srun(root: Path) -> None:
+    folder = root / "profiles" / "sandbox"
+    profile = yaml.safe_load((folder / "config.yaml").read_text())
+    # Snakemake looks beside the profile for a value that is a file's name.
+    assert (folder / profile["takeda-routing"]).is_file()
+    assert profile["set-resources"] == {"infer_tree": {"mpi": "srun --mpi=pmix"}}
+
+
+def results(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("snps.vcf.gz", "alignment.phy", "tree.nwk", "snp_distances.tsv", "accuracy.json",
+                 "outbreak.png", "ranks.txt"):  # fmt: skip
+        (folder / name).write_text(f"{name}\nsecond line\n")
+    return folder
+
+
+def test_compare_tells_the_first_difference(
+    tmp_path: Path, workflow: Path, environment: dict[str, str]
+) -> None:
+    one, other = results(tmp_path / "one"), results(tmp_path / "other")
+    (other / "ranks.txt").write_text("somewhere else\n")
+
+    def compare(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return run(sys.executable, workflow / "compare", *arguments, cwd=tmp_path, env=environment)
+
+    assert compare(one, other).returncode == 0
+    (other / "tree.nwk").write_text("tree.nwk\nsecond tree\n")
+    differing = compare(one, other)
+    assert differing.returncode == 1
+    assert "tree.nwk differs from byte 17 on (line 2)" in differing.stderr
+    (other / "tree.nwk").unlink()
+    missing = compare(one, other)
+    assert missing.returncode == 1
+    assert "tree.nwk is not there" in missing.stderr
+    assert compare(one).returncode == 2
+
+
+@pytest.mark.sandbox
+def test_a_plain_run_finds_the_outbreak(
+    tmp_path: Path, root: Path, workflow: Path, environment: dict[str, str]
+) -> None:
+    data = tmp_path / "data"
+    fetched = run(root / "scripts" / "fetch-demo-data", data, cwd=tmp_path, env=environment)
+    assert fetched.returncode == 0, fetched.stderr
+    done = run(
+        *SNAKEMAKE, "-s", workflow / "Snakefile", "-c2", "--config", f"data={data}",
+        cwd=tmp_path, env=environment, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    accuracy = json.loads((tmp_path / "results" / "accuracy.json").read_text())
+    snps, tree = accuracy["snps"], accuracy["tree"]
+    assert snps["found"] >= 0.98 * snps["true"]
+    assert snps["false"] <= 0.02 * snps["true"]
+    assert tree["shared_splits"] >= 0.8 * tree["true_splits"]
+    ranks = (tmp_path / "results" / "ranks.txt").read_text().splitlines()
+    assert [line.split(" on ")[0] for line in ranks] == [f"rank {n} of 4" for n in range(4)]
+    assert (tmp_path / "results" / "outbreak.png").read_bytes().startswith(b"\x89PNG")
