@@ -66,7 +66,10 @@ def report(
         word = shown(location[-1]) if location else ""
         where = owner(location[:-1])
         given = f"`{word}: {document.written(location)}`"
-        if location and isinstance(location[-1], int):
+        if not inner:  # about the whole, not about one word
+            problems.add(document.line(base), f"{owner(base)}: {_said(detail)}.")
+            continue
+        if isinstance(location[-1], int):
             where, given = owner(location), f"`{document.written(location)}`"
         line = document.line(location)
         match detail["type"]:
@@ -87,8 +90,7 @@ def report(
                 near = nearest(document.written(location), choices)
                 text += f" Did you mean {near}?" if near else ""
             case "value_error" | "assertion_error":
-                said = str(detail["ctx"]["error"]).rstrip(".")
-                text = f"{where}: {given}: {said}."
+                text = f"{where}: {given}: {_said(detail)}."
             case kind:
                 text = f"{where}: {given} {_wanted(kind, detail['msg'])}."
         problems.add(line, text)
@@ -128,6 +130,16 @@ def _fields(model: type[BaseModel] | None) -> dict[str, Any]:
     if model is None:
         return {}
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _said(detail: Any) -> str:
+    """A validator's own words."""
+    return (
+        str(detail["msg"])
+        .removeprefix("Value error, ")
+        .removeprefix("Assertion failed, ")
+        .rstrip(".")
+    )
 
 
 def _expected(detail: Any) -> list[str]:

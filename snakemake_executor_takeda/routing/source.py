@@ -177,12 +177,7 @@ class _Builder:
 
     def build(self, node: yaml.Node, location: Location) -> Any:
         line = node.start_mark.line + 1
-        self._values += 1
-        if self._values > MAX_VALUES:
-            raise TakedaError(
-                f"{self._file}:{line}: more than {MAX_VALUES:,} values once its aliases (*name) are "
-                "followed; write out what is meant."
-            )
+        self._count(line)
         if len(location) > MAX_DEPTH:
             raise TakedaError(f"{self._file}:{line}: nested deeper than {MAX_DEPTH} levels.")
         if isinstance(node, yaml.ScalarNode):
@@ -233,12 +228,21 @@ class _Builder:
     def _merged(self, node: yaml.Node, line: int) -> Iterator[yaml.MappingNode]:
         nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
         for item in nodes:
-            self._values += 1
-            if self._values > MAX_VALUES or not isinstance(item, yaml.MappingNode):
-                raise TakedaError(
-                    f"{self._file}:{line}: `<<:` takes an alias of a mapping (*name)."
+            self._count(line)
+            if isinstance(item, yaml.MappingNode):
+                yield item
+            else:
+                self._problems.add(
+                    line, "`<<:` takes an alias of a mapping (*name), or a list of them."
                 )
-            yield item
+
+    def _count(self, line: int) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise TakedaError(
+                f"{self._file}:{line}: more than {MAX_VALUES:,} values once its aliases (*name) are "
+                "followed; write out what is meant."
+            )
 
     def _check_tag(self, node: yaml.Node, kind: str, line: int) -> None:
         if node.tag != _YAML + kind:
