@@ -82,7 +82,7 @@ class FakeBatch:
             "jobQueues": [
                 queue
                 for queue in self.queues.values()
-                if not asked or queue["jobQueueName"] in asked or queue["jobQueueArn"] in asked
+                if asked is None or queue["jobQueueName"] in asked or queue["jobQueueArn"] in asked
             ]
         }
 

@@ -19,7 +19,7 @@ from botocore.exceptions import EndpointConnectionError, NoCredentialsError
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
 from snakemake_executor_takeda.backends.batch import cancelling, polling
-from snakemake_executor_takeda.backends.batch.backend import BatchBackend
+from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
@@ -73,6 +73,14 @@ def test_the_factory_makes_a_backend_without_touching_aws():
     made = factory([target()], context())
     assert made.array_limit(target()) == 10_000
     made.close()
+
+
+def test_using_a_backend_does_not_hide_the_factory():
+    from importlib.metadata import entry_points
+
+    factory([target()], context())
+    (point,) = entry_points(group="snakemake_executor_takeda.backends", name="batch")
+    assert point.load() is factory
 
 
 def test_all_queues_are_checked_in_one_call(clients, batch):

@@ -20,10 +20,16 @@ from snakemake_executor_takeda.values import (
     Task,
 )
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("sandbox_env")]
+pytestmark = pytest.mark.sandbox
 
 DEADLINE_S = 60
 OK = ("python", "-c", "print('fine')")
+
+
+@pytest.fixture(autouse=True)
+def environment(sandbox_env, monkeypatch):
+    for name, value in sandbox_env.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """AWS Batch: arrays of tasks on job queues.
 
 `submitting` sends (`definitions` and `shapes` say what), `polling` asks (`outcomes` reads the answers),
-`cancelling` ends; `backend` puts them together.
+`cancelling` ends; `batch_backend` puts them together (a module `backend` would hide the factory).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ class _Factory:
     """Speaks `backends.base.BackendFactory`."""
 
     options_model = BatchOptions
+    shape_key_resources: frozenset[str] = frozenset()
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
-        from snakemake_executor_takeda.backends.batch.backend import BatchBackend
+        from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 
         return BatchBackend(targets, context)
 

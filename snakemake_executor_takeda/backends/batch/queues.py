@@ -31,7 +31,7 @@ def check_queues(batch: BatchClient, targets: Sequence[Target]) -> None:
             known = [
                 queue
                 for start in range(0, len(names), _QUEUES_A_CALL)
-                for queue in _describe(batch, names[start : start + _QUEUES_A_CALL])
+                for queue in _describe(batch, jobQueues=names[start : start + _QUEUES_A_CALL])
             ]
             by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
             others = [] if all(name in by_name for name in names) else _all_names(batch)
@@ -79,13 +79,13 @@ def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> s
     return None
 
 
-def _describe(batch: BatchClient, names: Sequence[str]) -> Iterator[Any]:
-    for page in batch.get_paginator("describe_job_queues").paginate(jobQueues=names):
+def _describe(batch: BatchClient, **which: Sequence[str]) -> Iterator[Any]:
+    for page in batch.get_paginator("describe_job_queues").paginate(**which):
         yield from page["jobQueues"]
 
 
 def _all_names(batch: BatchClient) -> list[str]:
-    return sorted(queue["jobQueueName"] for queue in _describe(batch, []))
+    return sorted(queue["jobQueueName"] for queue in _describe(batch))
 
 
 def _some(names: Sequence[str]) -> str:
