@@ -40,9 +40,10 @@ def test_broken_newick_is_refused(text: str) -> None:
         parse_newick(text)
 
 
+@pytest.mark.parametrize("text", [UNROOTED, "((O:1,(A:1,B:2)90:3):4,(C:4,D:5)80:6);"])
 @pytest.mark.parametrize("outgroup", ["A", "C", "O"])
-def test_rooting_leaves_every_distance_as_it_was(outgroup: str) -> None:
-    tree = parse_newick(UNROOTED)
+def test_rooting_leaves_every_distance_as_it_was(text: str, outgroup: str) -> None:
+    tree = parse_newick(text)
     rooted = root_at(tree, outgroup)
     assert sorted(rooted.tips()) == sorted(set(tree.tips()) - {outgroup})
     expected = {pair: d for pair, d in distances(tree).items() if outgroup not in pair}
