@@ -79,7 +79,7 @@ def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> s
     return None
 
 
-def _describe(batch: BatchClient, **which: Sequence[str]) -> Iterator[Any]:
+def _describe(batch: BatchClient, **which: Any) -> Iterator[Any]:
     for page in batch.get_paginator("describe_job_queues").paginate(**which):
         yield from page["jobQueues"]
 
