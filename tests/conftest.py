@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["fixtures_slurm"]
+
 
 @pytest.fixture(scope="session")
 def sandbox_dir() -> Iterator[Path]:

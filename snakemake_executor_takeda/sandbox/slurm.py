@@ -111,6 +111,11 @@ def status(state_dir: Path) -> dict[str, Any]:
     return facts
 
 
+def missing_packages() -> dict[str, str]:
+    """Command that is not here → package of Debian and Ubuntu that has it."""
+    return {command: package for command, package in PACKAGES.items() if not _which(command)}
+
+
 def _home(state_dir: Path) -> Path:
     return state_dir.resolve() / "slurm"
 
@@ -120,13 +125,11 @@ def _is_running(home: Path) -> bool:
 
 
 def _check_packages() -> None:
-    missing = {command: package for command, package in PACKAGES.items() if _which(command) is None}
-    if missing:
-        packages = sorted(set(missing.values()))
+    if missing := missing_packages():
         raise TakedaError(
             f"a sandboxed Slurm needs {', '.join(missing)}, which this machine lacks.\n"
             f"On Debian or Ubuntu: sudo apt-get install --no-install-recommends "
-            f"{' '.join(packages)}"
+            f"{' '.join(sorted(set(missing.values())))}"
         )
 
 

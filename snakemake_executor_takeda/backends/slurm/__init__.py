@@ -1,0 +1,37 @@
+"""Slurm: arrays and MPI allocations on the partitions of a cluster, through its command line.
+
+`arguments` and `script` say what is submitted, `client` talks to Slurm (`answers` reads what it says),
+`records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `backend`
+puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends.slurm.options import RESOURCES, SlurmOptions
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.values import Target
+
+__all__ = ["SlurmOptions", "backend", "shape_key_resources"]
+
+shape_key_resources: frozenset[str] = RESOURCES
+"""Resources that become options of a whole submission: tasks that differ in one share no array."""
+
+
+class _Factory:
+    """Speaks `backends.base.BackendFactory`."""
+
+    options_model = SlurmOptions
+    shape_key_resources = shape_key_resources
+
+    def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
+        from snakemake_executor_takeda.backends.slurm.backend import SlurmBackend
+
+        return SlurmBackend(targets, context)
+
+
+backend = _Factory()

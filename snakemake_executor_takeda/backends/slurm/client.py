@@ -1,0 +1,181 @@
+"""Slurm's command line: one process a question, by argument list, in bounded time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from snakemake_executor_takeda.backends.slurm.answers import (
+    QUEUE_FORMAT,
+    Sighting,
+    in_chunks,
+    read_job_id,
+    read_jobs,
+    read_queue,
+    read_settings,
+)
+
+COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
+QUERY_SECONDS = 60.0
+SUBMIT_SECONDS = 30.0
+"""sbatch sleeps and tries again, for minutes, where the cluster's job table is full."""
+PAUSE_SECONDS = 1.0
+IDS_PER_CALL = 1000
+
+_OWN_VARIABLES = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCONTROL|SINFO)_")
+_SILENCE = re.compile(
+    r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)"
+    r"|zero bytes were transmitted|unable to establish controller|communication (connection )?failure"
+    r"|controller is in standby|slurmctld.*not.*respond|protocol authentication error"
+    r"|could not establish a configuration source",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"temporarily unable to accept job", re.IGNORECASE)
+_NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
+
+
+class SlurmSilent(Exception):
+    """No answer from Slurm's controller: nothing is known, and nothing has ended."""
+
+
+class SlurmFull(Exception):
+    """The cluster takes no more jobs at present."""
+
+
+class SlurmRefused(Exception):
+    """Slurm said no, in these words."""
+
+
+class SlurmClient:
+    """The five commands. Every method raises SlurmSilent when the controller does not answer."""
+
+    def submit(self, options: Sequence[str], script: str) -> str:
+        """Job id of a new job. Raises SlurmRefused or SlurmFull; after SlurmSilent the job may or
+        may not be there: look with `find`."""
+        done = _run(
+            ["sbatch", *options], submission_environment(os.environ), SUBMIT_SECONDS, script
+        )
+        job_id = read_job_id(done.stdout)
+        if done.returncode == 0 and job_id:
+            return job_id
+        raise SlurmRefused(_words(done) or f"sbatch gave no job id: {done.stdout.strip()!r}")
+
+    def find(self, name: str) -> str | None:
+        """Id of the job of this name, ended or not; None where there is none."""
+        rows = _ask(["squeue", "--noheader", "--me", "--states=all", f"--name={name}"], "%A|%F")
+        for row in rows.splitlines():
+            job_id, _, array_id = row.strip().partition("|")
+            return array_id if array_id.isdigit() else job_id
+        return None
+
+    def queue(self) -> dict[str, Sighting]:
+        """All of this user's tasks that Slurm still knows, by id: array tasks one by one."""
+        words = ["squeue", "--noheader", "--array", "--me", "--states=all"]
+        return read_queue(_ask(words, QUEUE_FORMAT))
+
+    def unfinished(self) -> list[Sighting]:
+        """This user's jobs that have not ended; the waiting part of an array as one."""
+        return list(read_queue(_ask(["squeue", "--noheader", "--me"], QUEUE_FORMAT)).values())
+
+    def jobs(self, job_id: str) -> dict[str, Sighting]:
+        """What the controller remembers of one job and its array tasks; {} for nothing."""
+        try:
+            return read_jobs(_ask(["scontrol", "--oneliner", "show", "job", job_id]))
+        except SlurmRefused as error:
+            if _NO_SUCH_JOB.search(str(error)):
+                return {}
+            raise
+
+    def cancel(self, ids: Iterable[str], *, kill: bool = False) -> None:
+        """End jobs; those that have ended already are no error. `kill` sends SIGKILL at once."""
+        how = ["--signal=KILL", "--full"] if kill else []
+        for some in in_chunks(ids, IDS_PER_CALL):
+            # scancel says no where one of many has ended: the caller looks at the queue instead.
+            with contextlib.suppress(SlurmRefused):
+                _ask(["scancel", *how, *some])
+
+    def partitions(self) -> list[str]:
+        """Names of all partitions, hidden ones too."""
+        return sorted(set(_ask(["sinfo", "--noheader", "--all"], "%R").split()))
+
+    def settings(self) -> dict[str, str]:
+        """The cluster's configuration."""
+        return read_settings(_ask(["scontrol", "show", "config"]))
+
+
+def missing_commands() -> list[str]:
+    return [command for command in COMMANDS if shutil.which(command) is None]
+
+
+def missing_configuration() -> str | None:
+    """The file that SLURM_CONF names, where it is not there: the commands would wait for a minute."""
+    path = os.environ.get("SLURM_CONF")
+    return path if path and not Path(path).is_file() else None
+
+
+def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment, which sbatch hands to the job, as Slurm's users expect.
+
+    Variables of an allocation that we may run in, or that change options, are left out.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name == "SLURM_CONF" or not _OWN_VARIABLES.match(name)
+    }
+
+
+def _ask(words: list[str], layout: str | None = None) -> str:
+    """Standard output of a query, tried twice. Raises SlurmRefused or SlurmSilent."""
+    arguments = [*words, f"--format={layout}"] if layout else words
+    environment = {**submission_environment(os.environ), "LC_ALL": "C"}
+    try:
+        done = _run(arguments, environment, QUERY_SECONDS)
+    except SlurmSilent:
+        time.sleep(PAUSE_SECONDS)
+        done = _run(arguments, environment, QUERY_SECONDS)
+    if done.returncode != 0:
+        raise SlurmRefused(_words(done))
+    return done.stdout
+
+
+def _run(
+    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, text: str = ""
+) -> subprocess.CompletedProcess[str]:
+    try:
+        done = subprocess.run(
+            arguments,
+            env=environment,
+            input=text,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            # The terminal's Ctrl-C is for Snakemake: a question under way is still answered.
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = error.stderr or b""
+        if _FULL.search(said.decode(errors="replace") if isinstance(said, bytes) else said):
+            raise SlurmFull("the cluster's table of jobs is full (MaxJobCount)") from error
+        raise SlurmSilent(f"{arguments[0]} had no answer within {seconds:.0f} s") from error
+    except OSError as error:
+        raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
+    if done.returncode != 0 and _SILENCE.search(done.stderr):
+        raise SlurmSilent(_words(done))
+    return done
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command complained of, in one line, without its own name."""
+    lines = [
+        re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in done.stderr.splitlines()
+    ]
+    return "; ".join(dict.fromkeys(line for line in lines if line))

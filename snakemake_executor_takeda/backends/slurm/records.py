@@ -1,0 +1,67 @@
+"""What a task leaves on the shared file system: its exit record and its log."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LOG_TAIL_LINES = 30
+_LOG_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """The worker's word on how its task ended."""
+
+    exit_code: int
+    wall_seconds: float
+    host: str
+    max_rss_kib: int | None
+
+
+class ExitRecords:
+    """The folder where workers leave a file for each task."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> set[str]:
+        """Ids of the tasks whose record is there: one listing, whatever their number."""
+        with os.scandir(self._folder) as entries:
+            return {
+                entry.name.removesuffix(".json")
+                for entry in entries
+                if entry.name.endswith(".json") and not entry.name.startswith(".")
+            }
+
+    def refresh(self) -> None:
+        """Make an NFS client look at the server again: setting a folder's time drops what the
+        client remembers of its entries, which may be a minute old."""
+        os.utime(self._folder)
+
+    def read(self, task_id: str) -> ExitRecord | None:
+        """None where there is none, or none that can be read."""
+        try:
+            content = json.loads((self._folder / f"{task_id}.json").read_text())
+            return ExitRecord(
+                exit_code=int(content["exit_code"]),
+                wall_seconds=max(0.0, float(content["ended"]) - float(content["started"])),
+                host=str(content.get("host", "")),
+                max_rss_kib=content.get("max_rss_kib"),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+def log_tail(path: Path) -> tuple[str, ...]:
+    """The last lines of a log; () where there is none."""
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ()
+    return tuple(lines[-LOG_TAIL_LINES:])

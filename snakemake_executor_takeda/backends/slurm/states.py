@@ -1,0 +1,147 @@
+"""Slurm's words on a task and the task's own → how it ended, or that it has not. Pure.
+
+The states are those of squeue and scontrol, 21.08 to 25.11. A word that is not known is no end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.values import FailureKind, Outcome
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.answers import Sighting
+    from snakemake_executor_takeda.backends.slurm.records import ExitRecord
+    from snakemake_executor_takeda.values import Task
+
+RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"})
+"""The task has begun and has not ended."""
+
+_FAILURES = {
+    "BOOT_FAIL": FailureKind.NODE_FAILURE,
+    "CANCELLED": FailureKind.USER,
+    "DEADLINE": FailureKind.TIMEOUT,
+    "LAUNCH_FAILED": FailureKind.NODE_FAILURE,
+    "NODE_FAIL": FailureKind.NODE_FAILURE,
+    "OUT_OF_MEMORY": FailureKind.OUT_OF_MEMORY,
+    "PREEMPTED": FailureKind.INTERRUPTED,
+    "RECONFIG_FAIL": FailureKind.NODE_FAILURE,
+    "REVOKED": FailureKind.LOST,
+    "TIMEOUT": FailureKind.TIMEOUT,
+}
+"""States in which Slurm itself says why the task failed."""
+_OWN_END = frozenset({"COMPLETED", "FAILED"})
+"""States in which the batch script ended by itself."""
+_HOPELESS = {
+    "AccountNotAllowed": "the account may not use this partition",
+    "BadConstraints": "no node has what the job asks for",
+    "DependencyNeverSatisfied": "what it depends on has failed",
+    "InvalidAccount": "the account is not valid",
+    "InvalidQOS": "the quality of service is not valid",
+    "PartitionNodeLimit": "it asks for more nodes than the partition gives a job",
+    "PartitionTimeLimit": "it asks for more time than the partition gives a job",
+    "QOSNotAllowed": "the quality of service may not use this partition",
+    "launch_failed_requeued_held": "it could not be launched and is held",
+}
+"""Reasons of a pending job that waiting does not mend."""
+
+
+class Doubt(StrEnum):
+    """Why a verdict holds only if the same is seen for a while."""
+
+    UNRECORDED = "unrecorded"
+    """Ended for Slurm, but without a record: a shared file system shows it late."""
+    UNSETTLED = "unsettled"
+    """A record of failure, while Slurm does not say why."""
+    ABSENT = "absent"
+    """Not in the queue, and without a record."""
+    HOPELESS = "hopeless"
+    """Waiting for a reason that does not go away, unless nodes come up or limits change."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a task ended; firm at once where there is no doubt."""
+
+    outcome: Outcome
+    doubt: Doubt | None = None
+
+
+def verdict_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Verdict | None:
+    """None while the task goes on, and for one of which nothing is seen."""
+    if outcome := outcome_of(task, sighting, record):
+        return Verdict(outcome, None if record else Doubt.UNRECORDED)
+    if record:
+        return Verdict(_failed(task, record), Doubt.UNSETTLED)
+    if sighting is None or sighting.state not in ("PENDING", "SPECIAL_EXIT"):
+        return None
+    why = _HOPELESS.get(sighting.reason.replace(" ", "_"))
+    if why is None:
+        return None
+    advice = f"Slurm would never start it: {why}. Change the rule's resources or the target."
+    outcome = Outcome(FailureKind.CONFIGURATION, _reason(sighting), advice=advice)
+    return Verdict(outcome, Doubt.HOPELESS)
+
+
+def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Outcome | None:
+    """How the task ended, without its log; None while it goes on, or while it isn't known.
+
+    A record of success is the last word. A record of failure is not: Slurm may have ended the
+    command, so its state says why.
+    """
+    if record is not None and record.exit_code == 0:
+        return Outcome(exit_code=0, wall_seconds=record.wall_seconds)
+    if sighting is None or sighting.state not in _FAILURES.keys() | _OWN_END:
+        return None
+    if sighting.state in _OWN_END and record is not None:
+        return _failed(task, record, _reason(sighting))
+    wall = record.wall_seconds if record else sighting.wall_seconds
+    if sighting.state == "COMPLETED":
+        return Outcome(exit_code=0, wall_seconds=wall)
+    code = record.exit_code if record else sighting.exit_code
+    if sighting.state == "FAILED":
+        reason = f"{_reason(sighting)}: the worker ended without leaving a record"
+        kind = FailureKind.CONFIGURATION
+        advice = (
+            "See the log. Do the nodes have the `python` of the target, with this package, and do "
+            "they see the run's directory?"
+        )
+        return Outcome(kind, reason, code, advice=advice, wall_seconds=wall)
+    kind = _FAILURES[sighting.state]
+    if kind == FailureKind.NODE_FAILURE and task.target.capacity == "spot":
+        kind = FailureKind.INTERRUPTED
+    return Outcome(kind, _reason(sighting), code, advice=_advice(kind, task), wall_seconds=wall)
+
+
+def _failed(task: Task, record: ExitRecord, reason: str = "") -> Outcome:
+    """The command itself failed."""
+    code = record.exit_code
+    advice = ""
+    if code == 137:
+        memory = _advice(FailureKind.OUT_OF_MEMORY, task)
+        advice = f"Exit code 137 is SIGKILL, often for lack of memory. {memory}"
+    return Outcome(
+        FailureKind.USER,
+        reason or f"exit code {code}",
+        code,
+        advice=advice,
+        wall_seconds=record.wall_seconds,
+    )
+
+
+def _reason(sighting: Sighting) -> str:
+    return f"{sighting.state} ({sighting.reason})" if sighting.reason else sighting.state
+
+
+def _advice(kind: FailureKind, task: Task) -> str:
+    shape, rule = task.job.shape, task.job.rule
+    if kind == FailureKind.TIMEOUT:
+        now = f"{shape.runtime_min} min" if shape.runtime_min else "the partition's limit"
+        return f"Raise `runtime` of rule {rule}; it is {now}."
+    if kind == FailureKind.OUT_OF_MEMORY:
+        return f"Raise `mem_mb` of rule {rule}; it is {shape.mem_mb or 'not set'}."
+    if kind == FailureKind.USER:
+        return "Somebody, or the site's rules, cancelled the job in Slurm."
+    return ""
