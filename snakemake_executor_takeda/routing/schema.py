@@ -72,7 +72,8 @@ def _target(backend: str, common: Mapping[str, Any], own: Mapping[str, Any]) -> 
 
 
 def _plain(schema: Any) -> Any:
-    """Without what says nothing to the writer of a policy: generated titles, `or null`."""
+    """Without generated titles and `or null`, which say nothing to the writer of a policy, and
+    without defaults, which can differ from one installation to the next."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -80,8 +81,8 @@ def _plain(schema: Any) -> Any:
     plain = {
         key: _plain(value)
         for key, value in schema.items()
-        if not (key == "title" and isinstance(value, str))
-        and not (key == "default" and value is None)
+        # A property that is called so has a schema, a mapping, as its value.
+        if key not in ("title", "default") or isinstance(value, dict)
     }
     choices = plain.get("anyOf")
     if isinstance(choices, list) and {"type": "null"} in choices:
