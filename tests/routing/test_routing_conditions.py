@@ -17,6 +17,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # Condition, a job it takes, a job it leaves.
     ("rule: align", {"rule": "align"}, {"rule": "align_all"}),
     ("rule: 'train_*'", {"rule": "train_x"}, {"rule": "Train_x"}),
+    ("rule: 1.0", {"rule": "1.0"}, {"rule": "1"}),
     ("rule: 'a[ln]?'", {"rule": "all"}, {"rule": "acl"}),
     ("rule: 'sort_*'", {"rule": "g1", **GROUP}, {"rule": "g1"}),
     ("rule: 'g*'", {"rule": "g1", **GROUP}, {"rule": "h1", **GROUP}),

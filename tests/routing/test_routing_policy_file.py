@@ -305,15 +305,18 @@ def test_own_resources_are_conditions(tmp_path: Path, word: str) -> None:
     assert policy.warnings == ()
 
 
-def test_the_same_conditions_may_lead_to_targets_that_differ(tmp_path: Path) -> None:
-    """A rule that asks capacity="on-demand" passes the first route over."""
-    routes = """\
+@pytest.mark.parametrize("differs", ["capacity: spot", "instances: [g6]"])
+def test_the_same_conditions_may_lead_to_targets_that_differ(tmp_path: Path, differs: str) -> None:
+    """A rule that asks for the second by capacity or instance type passes the first route over."""
+    text = f"""\
+version: 1
+targets: {{a: {{backend: slurm}}, b: {{backend: slurm, {differs}}}}}
 routes:
-  - {when: {gpu: ">0"}, to: gpu-spot}
-  - {when: {gpu: ">0"}, to: gpu-od}
-default: batch-spot
+  - {{when: {{gpu: ">0"}}, to: a}}
+  - {{when: {{gpu: ">0"}}, to: b}}
+default: a
 """
-    assert len(load(tmp_path, TARGETS + routes).routes) == 2
+    assert len(load(tmp_path, text).routes) == 2
 
 
 def test_a_default_of_healthomics_is_fine_for_a_pipeline_of_hand_offs(tmp_path: Path) -> None:
