@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.jobs import job_name
@@ -120,8 +120,3 @@ def submission_key(task: Task, key_resources: frozenset[str]) -> Hashable:
     )
     job = task.job
     return (task.target.name, job.rule, job.shape, job.container, overrides)
-
-
-def again(ready: Ready, target: Target, reason: str) -> Ready:
-    """The same job, to be sent to `target` without being routed anew."""
-    return replace(ready, placement=Placement(target, (reason,)))

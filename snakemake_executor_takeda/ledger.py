@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,21 +112,27 @@ class Ledger:
                 (outcome.kind, outcome.reason, time.time(), submission.submission_id),
             )
 
-    def end(self, task_id: str, outcome: Outcome) -> None:
-        self._end(task_id, "succeeded" if outcome.succeeded else "failed", outcome)
+    def end(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Task ids and how these tasks ended."""
+        self._end(
+            (task_id, "succeeded" if outcome.succeeded else "failed", outcome)
+            for task_id, outcome in outcomes.items()
+        )
 
-    def cancel(self, task_id: str) -> None:
-        self._end(task_id, "cancelled", Outcome(reason="cancelled by the user"))
+    def cancel(self, task_ids: Iterable[str]) -> None:
+        outcome = Outcome(reason="cancelled by the user")
+        self._end((task_id, "cancelled", outcome) for task_id in task_ids)
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
-    def _end(self, task_id: str, state: str, outcome: Outcome) -> None:
+    def _end(self, ends: Iterable[tuple[str, str, Outcome]]) -> None:
+        now = time.time()
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "update task set state = ?, kind = ?, reason = ?, ended_at = ? where task_id = ?",
-                (state, outcome.kind, outcome.reason, time.time(), task_id),
+                [(state, one.kind, one.reason, now, task_id) for task_id, state, one in ends],
             )
 
     @contextmanager

@@ -19,14 +19,14 @@ class OutputCheck:
         self._s3 = s3
         self._pool = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="takeda-outputs")
 
-    def missing(self, outputs: Iterable[File]) -> list[File]:
+    def missing(self, outputs: Iterable[File]) -> set[File]:
         """Those that are not there. Files outside S3 count as there: Snakemake looks for them."""
         files = [file for file in outputs if file.uri and file.uri.startswith("s3://")]
-        return [
+        return {
             file
             for file, there in zip(files, self._pool.map(self._exists, files), strict=True)
             if not there
-        ]
+        }
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_executor_takeda import assembly, jobs
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake
-from snakemake_executor_takeda.dispatching import Dispatcher, Ready, again
+from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import EventLog
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.reporting.summary import Summary
@@ -22,6 +23,7 @@ from snakemake_executor_takeda.retrying import Resubmit, next_step
 from snakemake_executor_takeda.values import (
     Accepted,
     FailureKind,
+    File,
     JobSpec,
     Outcome,
     Placement,
@@ -49,6 +51,10 @@ class OpenJob:
     announced: bool = False
     started: bool = False
     interruptions: Counter[str] = field(default_factory=Counter)
+    """How often it lost its node, by target."""
+
+    def info(self) -> SubmittedJobInfo:
+        return SubmittedJobInfo(self.job, self.external_id)
 
 
 class Run:
@@ -89,7 +95,9 @@ class Run:
                 spec = self._describe(job)
                 item = Ready(key, spec, self._inner.argv(job))
             except Exception as error:  # noqa: BLE001 - whatever is thrown, this job gets its report
-                self._reject_unadapted(job, error)
+                outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
+                message = failure_text(None, None, outcome)
+                self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
             with self._lock:
                 self._open[key] = OpenJob(job, item)
@@ -112,8 +120,7 @@ class Run:
         with self._lock:
             remaining, self._open = list(self._open.values()), {}
         for open_job in remaining:
-            target = open_job.placement.target if open_job.placement else None
-            self._events.write("cancelled", open_job.ready.job, target, open_job.external_id)
+            self._event("cancelled", open_job)
 
     def close(self) -> None:
         """Say what was done, and free everything. Safe to call twice."""
@@ -135,7 +142,7 @@ class Run:
         self._ledger.intend(submission)
 
     def accepted(self, submission: Submission, accepted: Accepted) -> None:
-        self._ledger.accept(submission, accepted)
+        self._record(lambda: self._ledger.accept(submission, accepted))
         first = submission.tasks[0]
         count = len(submission.tasks)
         self._logger.info(
@@ -146,94 +153,90 @@ class Run:
             open_job = self._open_job(task.task_id)
             if open_job is None:
                 continue
-            external_id = accepted.task_external_ids[task.task_id]
-            open_job.external_id = external_id
-            self._events.write(
-                "submitted",
-                task.job,
-                task.target,
-                external_id,
-                submission=accepted.external_id,
-                tasks=count,
-            )
+            open_job.external_id = accepted.task_external_ids[task.task_id]
+            self._event("submitted", open_job, submission=accepted.external_id, tasks=count)
             if not open_job.announced:
                 open_job.announced = True
-                self._executor.report_job_submission(SubmittedJobInfo(open_job.job, external_id))
+                self._executor.report_job_submission(open_job.info())
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
-        self._ledger.refuse(submission, outcome)
+        self._record(lambda: self._ledger.refuse(submission, outcome))
         for task in submission.tasks:
             self._settle(task.task_id, outcome)
 
     def started(self, update: Update) -> None:
         open_job = self._open_job(update.task_id)
-        if open_job and open_job.placement and not open_job.started:
+        if open_job and not open_job.started:
             open_job.started = True
-            self._events.write(
-                "started",
-                open_job.ready.job,
-                open_job.placement.target,
-                open_job.external_id,
-                **update.detail,
-            )
+            self._event("started", open_job, **update.detail)
 
     def ended(self, updates: list[Update]) -> None:
-        for update in updates:
-            outcome = update.outcome or Outcome()
-            self._ledger.end(update.task_id, outcome)
-            self._settle(update.task_id, outcome)
+        outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
+        outcomes |= self._without_outputs(outcomes)
+        self._record(lambda: self._ledger.end(outcomes))
+        for task_id, outcome in outcomes.items():
+            self._settle(task_id, outcome)
 
     # From an outcome to the one report.
+
+    def _without_outputs(self, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+        """The failures behind those successes that left an output out."""
+        if self._output_check is None:
+            return {}
+        outputs: dict[str, list[File]] = {}
+        for task_id, outcome in outcomes.items():
+            open_job = self._open_job(task_id)
+            if outcome.succeeded and open_job:
+                outputs[task_id] = list(jobs.files(open_job.ready.job.outputs))
+        try:
+            missing = self._output_check.missing(file for one in outputs.values() for file in one)
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, these jobs get their report
+            reason = f"it ended well, but S3 did not say whether its outputs are there: {error}"
+            return {
+                task_id: replace(outcomes[task_id], kind=FailureKind.LOST, reason=reason)
+                for task_id in outputs
+            }
+        failures = {}
+        for task_id, files in outputs.items():
+            absent = [str(file.uri) for file in files if file in missing]
+            if absent:
+                failures[task_id] = replace(
+                    outcomes[task_id],
+                    kind=FailureKind.USER,
+                    reason=f"it ended well, but did not leave {', '.join(absent)}",
+                    advice="look in the job's log whether the command writes exactly these outputs",
+                )
+        return failures
 
     def _settle(self, task_id: str, outcome: Outcome) -> None:
         key = self._key_of_task[task_id]
         open_job = self._open_job(task_id)
         if open_job is None or open_job.placement is None:
             return
-        spec, placement = open_job.ready.job, open_job.placement
-        if outcome.succeeded:
-            outcome = self._checked(spec, outcome)
-        if not outcome.succeeded and self._sent_again(key, open_job, placement, outcome):
+        placement = open_job.placement
+        if not outcome.succeeded and self._sent_again(open_job, placement, outcome):
             return
         with self._lock:
             if self._open.pop(key, None) is None:
                 return
-        self._summary.ended(spec, placement, outcome)
-        detail = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+        self._summary.ended(open_job.ready.job, placement, outcome)
         if outcome.succeeded:
-            self._events.write("succeeded", spec, placement.target, open_job.external_id, **detail)
-            self._executor.report_job_success(SubmittedJobInfo(open_job.job, open_job.external_id))
+            self._event("succeeded", open_job, wall_seconds=outcome.wall_seconds, **outcome.detail)
+            self._executor.report_job_success(open_job.info())
             return
-        self._events.write(
+        self._event(
             "failed",
-            spec,
-            placement.target,
-            open_job.external_id,
+            open_job,
             kind=outcome.kind,
             reason=outcome.reason,
             exit_code=outcome.exit_code,
             log=outcome.log_location,
-            **detail,
+            wall_seconds=outcome.wall_seconds,
+            **outcome.detail,
         )
-        self._report_failure(open_job.job, open_job.external_id, placement.target, outcome)
+        self._report_failure(open_job, outcome)
 
-    def _checked(self, spec: JobSpec, outcome: Outcome) -> Outcome:
-        """Success, or the failure that it is where outputs are missing in S3."""
-        if self._output_check is None:
-            return outcome
-        missing = self._output_check.missing(jobs.files(spec.outputs))
-        if not missing:
-            return outcome
-        return replace(
-            outcome,
-            kind=FailureKind.USER,
-            reason="it ended well, but did not leave " + ", ".join(str(f.uri) for f in missing),
-            advice="Look in the job's log whether the command writes exactly these outputs.",
-        )
-
-    def _sent_again(
-        self, key: int, open_job: OpenJob, placement: Placement, outcome: Outcome
-    ) -> bool:
+    def _sent_again(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> bool:
         target, spec = placement.target, open_job.ready.job
         open_job.interruptions[target.name] += 1
         step = next_step(
@@ -244,38 +247,41 @@ class Run:
         )
         if not isinstance(step, Resubmit):
             return False
-        reason = f"sent again after: {step.reason}"
-        self._events.write(
-            "interrupted",
-            spec,
-            target,
-            open_job.external_id,
-            kind=outcome.kind,
-            reason=outcome.reason,
-        )
+        self._event("interrupted", open_job, kind=outcome.kind, reason=outcome.reason)
         self._summary.sent_again(spec, placement)
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}) was {outcome.kind}: {outcome.reason}. "
             f"It is sent again to {step.target}."
         )
-        next_target = self._targets[step.target]
-        self._events.write("resubmitted", spec, next_target, None, reason=reason)
-        open_job.started = False
-        self._dispatcher.hand_over([again(open_job.ready, next_target, reason)])
+        reason = f"sent again after: {step.reason}"
+        open_job.placement = Placement(self._targets[step.target], (reason,))
+        open_job.external_id, open_job.started = None, False
+        self._event("resubmitted", open_job, reason=reason)
+        self._dispatcher.hand_over([replace(open_job.ready, placement=open_job.placement)])
         return True
 
-    def _report_failure(
-        self, job: Any, external_id: str | None, target: Target | None, outcome: Outcome
-    ) -> None:
-        message = failure_text(target, external_id, outcome)
-        if job.is_group():
+    def _report_failure(self, open_job: OpenJob, outcome: Outcome) -> None:
+        target = open_job.placement.target if open_job.placement else None
+        message = failure_text(target, open_job.external_id, outcome)
+        if open_job.job.is_group():
             # Snakemake drops the message of a failed group.
             self._logger.error(message)
-        self._executor.report_job_error(SubmittedJobInfo(job, external_id), msg=f"{message}\n")
+        self._executor.report_job_error(open_job.info(), msg=f"{message}\n")
 
-    def _reject_unadapted(self, job: Any, error: Exception) -> None:
-        outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
-        self._report_failure(job, None, None, outcome)
+    def _event(self, event: str, open_job: OpenJob, **detail: Any) -> None:
+        target = open_job.placement.target if open_job.placement else None
+        self._record(
+            lambda: self._events.write(
+                event, open_job.ready.job, target, open_job.external_id, **detail
+            )
+        )
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Write to ledger or event log. A full disk must not take a job's report with it."""
+        try:
+            write()
+        except (OSError, sqlite3.Error) as error:
+            self._logger.error(f"takeda: cannot write below .snakemake/takeda: {error}")
 
     # What the dispatcher calls.
 
@@ -283,17 +289,17 @@ class Run:
         with self._lock:
             open_job = self._open[ready.key]
         open_job.placement = placement
-        self._events.write("placed", ready.job, placement.target, reasons=list(placement.reasons))
+        if ready.placement is None:
+            self._event("placed", open_job, reasons=list(placement.reasons))
 
     def _unsendable(self, ready: Ready, error: Exception) -> None:
         with self._lock:
             open_job = self._open.pop(ready.key, None)
         if open_job is None:
             return
-        target = open_job.placement.target if open_job.placement else None
         outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
-        self._events.write("failed", ready.job, target, kind=outcome.kind, reason=outcome.reason)
-        self._report_failure(open_job.job, None, target, outcome)
+        self._event("failed", open_job, kind=outcome.kind, reason=outcome.reason)
+        self._report_failure(open_job, outcome)
 
     def _send(self, submission: Submission, keys: dict[str, int]) -> None:
         with self._lock:
@@ -424,9 +430,8 @@ class Run:
         except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
             self._logger.error(f"takeda: {error}")
             return
-        for submission in active:
-            for task_id in submission.open_task_ids:
-                self._ledger.cancel(task_id)
+        task_ids = [task_id for one in active for task_id in one.open_task_ids]
+        self._record(lambda: self._ledger.cancel(task_ids))
 
     def _close_all(self) -> None:
         self._closed = True

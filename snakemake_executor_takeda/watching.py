@@ -119,21 +119,23 @@ class Lane(threading.Thread):
 
     def _poll(self) -> None:
         active = self.active()
-        ended: list[Update] = []
+        updates: list[Update] = []
         try:
+            # What was said before an error still counts.
             for update in self.backend.poll(active):
-                if update.outcome is None:
-                    self._listener.started(update)
-                else:
-                    ended.append(update)
+                updates.append(update)
             self._poll_errors = 0
         except Exception as error:  # noqa: BLE001 - counted, and turned into outcomes in the end
             self._poll_errors += 1
             if self._poll_errors >= POLL_ERRORS_BEFORE_GIVING_UP:
                 reason = f"its state could not be read: {type(error).__name__}: {error}"
-                ended = _all_lost(active, reason)
+                updates = _all_lost(active, reason)
+        ended = [update for update in updates if update.outcome]
         for update in ended:
             self._forget(update.task_id)
+        for update in updates:
+            if update.outcome is None:
+                self._listener.started(update)
         if ended:
             self._pace.something_happened()
             self._listener.ended(ended)
