@@ -1,7 +1,7 @@
 """Slurm: arrays and MPI allocations on the partitions of a cluster, through its command line.
 
 `arguments` and `script` say what is submitted, `client` talks to Slurm (`answers` reads what it says),
-`records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `backend`
+`records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `slurm_backend`
 puts them together.
 """
 
@@ -29,7 +29,7 @@ class _Factory:
     shape_key_resources = shape_key_resources
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
-        from snakemake_executor_takeda.backends.slurm.backend import SlurmBackend
+        from snakemake_executor_takeda.backends.slurm.slurm_backend import SlurmBackend
 
         return SlurmBackend(targets, context)
 
