@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from judge import accuracy, called_snps, read_alignment, snp_distances, true_snps
+from judge import accuracy, called_snps, mean_depth, read_alignment, snp_distances, true_snps
 from simulate import read_fasta
 from trees import Tree, collapse, ladderize, parse_newick, root_at, scale
 
@@ -184,7 +184,7 @@ def draw(
     draw_distances(right, picture, distances)
     for axes in (left, middle, right):
         axes.set_ylim(count - 0.5, -0.5)
-    trees, snps = result["tree"], result["snps"]
+    trees, snps, depths = result["tree"], result["snps"], result["mean_depth"].values()
     figure.suptitle(
         f"A phage outbreak among {count} fermenters", x=0.015, ha="left", fontsize=16,
         fontweight="bold", y=0.985,
@@ -192,6 +192,7 @@ def draw(
     figure.text(
         0.015,
         0.925,
+        f"Sequenced to {min(depths):.0f}× or more  ·  "
         f"{snps['called_sites']} variable sites of {snps['true_sites']} found, "
         f"{snps['false']} false calls  ·  "
         f"{trees['shared_splits']} of the true tree's {trees['true_splits']} splits recovered, "
@@ -234,6 +235,9 @@ def main(job: Any) -> None:
         true_snps(ancestor, genomes),
         called_snps(Path(job.input.vcf)),
     )
+    result["mean_depth"] = {
+        Path(path).name.partition(".")[0]: mean_depth(Path(path)) for path in job.input.depths
+    }
 
     rooted = ladderize(root_at(inferred, outgroup))
     halls = sorted({case["hall"] for case in cases.values()})

@@ -49,6 +49,12 @@ def read_alignment(path: Path) -> dict[str, str]:
     return dict(line.split() for line in path.read_text().splitlines()[1:])
 
 
+def mean_depth(coverage: Path) -> float:
+    """Of the table that `samtools coverage` writes for a genome of one sequence."""
+    header, row = (line.split("\t") for line in coverage.read_text().splitlines())
+    return float(row[header.index("meandepth")])
+
+
 def snp_distances(alignment: Mapping[str, str]) -> dict[tuple[str, str], int]:
     """Differing positions of each ordered pair, without those unknown in either."""
     names = list(alignment)
