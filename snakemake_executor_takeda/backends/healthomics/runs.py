@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.backends.aws import error_code, is_throttling
+from snakemake_executor_takeda.backends.aws import error_code, error_message, is_throttling
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
@@ -20,6 +21,8 @@ from snakemake_executor_takeda.values import FailureKind, JobSpec
 if TYPE_CHECKING:
     from mypy_boto3_omics import OmicsClient
 
+_log = logging.getLogger("takeda")
+
 MAX_PARAMETER_BYTES = 50_000
 MAX_GENERATIONS = 20
 RUN_TAG = "takeda:run"
@@ -27,6 +30,7 @@ REQUEST_TAG = "takeda:request"
 
 # StartRun allows one call in one to ten seconds; these pauses wait a busy account out.
 _THROTTLED_PAUSES_SECONDS = (2, 5, 10, 20, 30, 60, 60)
+_MAX_TAKEN = 3
 _FAILED = ("FAILED", "CANCELLED", "DELETED")
 
 
@@ -57,6 +61,10 @@ class RunRequest:
         ]
         canonical = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class _TokenTaken(SubmissionError):
+    """A conflict about a token whose run is not to be found."""
 
 
 @dataclass(frozen=True)
@@ -90,15 +98,25 @@ def start_run(
     One that completed is, as long as `is_intact` finds what it left, so that a controller that died
     before it heard of it loses nothing.
     """
+    taken = 0
     for generation in range(MAX_GENERATIONS):
         token = request.token(generation)
-        run = _start(omics, request, token, run_tag)
+        try:
+            run = _start(omics, request, token)
+        except _TokenTaken:
+            taken += 1
+            if taken == _MAX_TAKEN:
+                raise  # It is no token's conflict, but one of the workflow.
+            continue
         if run is None or run["status"] in _FAILED:
             continue
         tags = run.get("tags", {})
         if tags.get(REQUEST_TAG) != token or (run["status"] == "COMPLETED" and not is_intact(run)):
             continue
-        return StartedRun(run["id"], run["uuid"], adopted=tags.get(RUN_TAG) != run_tag)
+        adopted = RUN_TAG in tags
+        if not adopted:
+            _tag(omics, run["arn"], run_tag)
+        return StartedRun(run["id"], run["uuid"], adopted)
     raise SubmissionError(
         FailureKind.CONFIGURATION,
         f"{MAX_GENERATIONS} equal runs of workflow {request.registered.workflow_id} have failed",
@@ -106,9 +124,7 @@ def start_run(
     )
 
 
-def _start(
-    omics: OmicsClient, request: RunRequest, token: str, run_tag: str
-) -> Mapping[str, Any] | None:
+def _start(omics: OmicsClient, request: RunRequest, token: str) -> Mapping[str, Any] | None:
     """GetRun's answer about the run of this token; None where it was deleted, its token spent."""
     name = _run_name(request.job.rule, token)
     options = request.options
@@ -132,11 +148,9 @@ def _start(
             storageType=options.storage_type,
             logLevel=options.log_level,
             requestId=token,
-            tags={
-                RUN_TAG: run_tag,
-                "takeda:rule": _tag_value(request.job.rule),
-                REQUEST_TAG: token,
-            },
+            # Nothing here may differ between two controllers: the same token with another request
+            # is a conflict. So the tag that names the controller's run is put on later.
+            tags={"takeda:rule": _tag_value(request.job.rule), REQUEST_TAG: token},
             **{key: value for key, value in extra.items() if value is not None},
         )
         run_id = reply["id"]
@@ -144,13 +158,23 @@ def _start(
         # How a repeated requestId is answered is not documented; this is the other way.
         found = _find(omics, name, token)
         if found is None:
-            raise _refused(error) from error
+            raise _TokenTaken(FailureKind.CONFIGURATION, _words(error)) from error
         run_id = found
     try:
         run: Mapping[str, Any] = omics.get_run(id=run_id)
     except omics.exceptions.ResourceNotFoundException:
         return None
     return run
+
+
+def _tag(omics: OmicsClient, arn: str, run_tag: str) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        omics.tag_resource(resourceArn=arn, tags={RUN_TAG: run_tag})
+    except (ClientError, BotoCoreError) as error:
+        # The run is started, and must not be given up for want of a tag.
+        _log.warning("run %s could not be tagged: %s", arn, error)
 
 
 def _patiently(omics: OmicsClient, **arguments: Any) -> Mapping[str, Any]:
@@ -169,10 +193,12 @@ def _patiently(omics: OmicsClient, **arguments: Any) -> Mapping[str, Any]:
 
 
 def _refused(error: Any) -> SubmissionError:
-    from snakemake_executor_takeda.backends.aws import error_message
-
     kind, advice = refusal(error_code(error))
-    return SubmissionError(kind, f"{error_code(error)}: {error_message(error)}", advice)
+    return SubmissionError(kind, _words(error), advice)
+
+
+def _words(error: Any) -> str:
+    return f"{error_code(error)}: {error_message(error)}"
 
 
 def _find(omics: OmicsClient, name: str, token: str) -> str | None:
