@@ -65,8 +65,11 @@ def main() -> int:
     _say({"ready": True})
     while not ended.wait(_SAVE_CALLS_SECONDS):
         sandbox.save_calls()
+        if sandbox.has_lost_moto:
+            print("the S3 server (moto) ended: a sandbox without it is none", file=sys.stderr)
+            break
     sandbox.stop()
-    return 0
+    return 0 if ended.is_set() else 1
 
 
 class Sandbox:
@@ -150,6 +153,10 @@ class Sandbox:
         if self._record is not None:
             self.save_calls()
             record.remove(self._state_dir)
+
+    @property
+    def has_lost_moto(self) -> bool:
+        return self._moto is not None and self._moto.has_ended
 
     def save_calls(self) -> None:
         with sqlite3.connect(self._database, timeout=10) as connection:

@@ -44,6 +44,10 @@ class MotoProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        return self._ended
+
     def wait_ready(self, timeout_seconds: float) -> None:
         """Until it answers. Raises TakedaError when it ended instead."""
         if not self._ready.wait(timeout_seconds) or self._ended:

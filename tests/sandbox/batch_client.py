@@ -18,7 +18,12 @@ class Batch:
     """Operations by name: `batch("SubmitJob", jobName=…)`."""
 
     def __init__(
-        self, state_dir: Path, *, vcpus: int = 4, runner: Runner | None = None, seconds_scale: float = 1.0
+        self,
+        state_dir: Path,
+        *,
+        vcpus: int = 4,
+        runner: Runner | None = None,
+        seconds_scale: float = 1.0,
     ) -> None:
         self.state_dir = state_dir
         self.mark = str(state_dir)
@@ -31,8 +36,12 @@ class Batch:
             memory_mib=8192,
         )
         self.service = BatchService(
-            context, runner or ProcessRunner(state_dir / "scratch", self.mark), self.mark, seconds_scale
+            context,
+            runner or ProcessRunner(state_dir / "scratch", self.mark),
+            self.mark,
+            seconds_scale,
         )
+        self._is_up = True
         self.service.start()
         if not self("DescribeJobQueues")["jobQueues"]:
             self.queue("q", vcpus)
@@ -40,6 +49,11 @@ class Batch:
 
     def __call__(self, operation: str, **params: Any) -> dict[str, Any]:
         return dict(self.service.handlers[operation](params) or {})
+
+    def stop(self) -> None:
+        if self._is_up:
+            self._is_up = False
+            self.service.stop()
 
     def refuses(self, words: str, operation: str, **params: Any) -> None:
         with pytest.raises(ServiceError, match=words) as caught:

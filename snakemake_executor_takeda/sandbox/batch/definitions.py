@@ -116,7 +116,7 @@ class Definitions:
         status = params.get("status")
         with self._lock:
             everything = [record for revisions in self._by_name.values() for record in revisions]
-        if wanted is not None:
+        if wanted:
             if len(wanted) > limits.DESCRIBED_JOBS:
                 raise client_error(f"at most {limits.DESCRIBED_JOBS} jobDefinitions in one call")
             keys = set(wanted)

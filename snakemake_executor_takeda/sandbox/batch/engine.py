@@ -52,6 +52,8 @@ class Run:
     forced: Ending | None = None
     """Why it is being ended from outside: this is how it ends, whatever the process says."""
     was_killed: bool = False
+    ending: Ending | None = None
+    """How it has ended; only its log is still on the way."""
 
 
 class Engine:
@@ -100,6 +102,7 @@ class Engine:
         self._end_orphans()
         self._cleaner.start()
         self._thread.start()
+        self.wake()
 
     def stop(self) -> None:
         """End every process; their attempts end as if the machine went away."""
@@ -248,6 +251,7 @@ class Engine:
         ending = run.forced or Ending(EXITED, exit_code=code)
         if ending.exit_code is None and not ending.can_retry:
             ending = Ending(ending.status_reason, code, ending.reason, can_retry=False)
+        run.ending = ending
         self._ended.append(
             (run.job.job_id, run.attempt.number, now_ms(), code, ending.status_reason)
         )
@@ -305,7 +309,7 @@ class Engine:
             if not len(self._children):
                 break
         for run in runs:
-            self._settle(run, run.forced or ending)
+            self._settle(run, run.ending or run.forced or ending)
 
     def _end_orphans(self) -> None:
         """Processes of a daemon that died: nobody can learn their exit code any more, so they are

@@ -216,7 +216,7 @@ class Queues:
     ) -> tuple[list[dict[str, Any]], str | None]:
         with self._lock:
             found = list(records.items())
-        if wanted is not None:
+        if wanted:
             found = [(arn, record) for arn, record in found if {arn, record[name]} & set(wanted)]
         chosen, token = page(
             found,
