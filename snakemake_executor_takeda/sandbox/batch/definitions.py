@@ -13,7 +13,7 @@ from snakemake_executor_takeda.sandbox.batch.paging import client_error, page
 from snakemake_executor_takeda.sandbox.batch.store import Store
 
 KIND = "definition"
-_NOT_HERE = ("nodeProperties", "eksProperties", "ecsProperties")
+_NOT_HERE = ("nodeProperties", "eksProperties", "ecsProperties", "consumableResourceProperties")
 
 
 def check_retry_strategy(strategy: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from snakemake_executor_takeda.sandbox.rest_json import current_request
 from snakemake_executor_takeda.sandbox.services import Context, Handler, ServiceError
 
 KEPT_MS = 7 * 24 * 3600 * 1000
-"""How long an ended job can be described, as on AWS."""
+"""How long an ended job can be described, as on AWS, and its log's file is kept."""
 
 
 def service(context: Context) -> BatchService:
@@ -42,6 +42,7 @@ class BatchService:
     def __init__(
         self, context: Context, runner: Runner, mark: str, seconds_scale: float = 1.0
     ) -> None:
+        self._context = context
         self._arn_prefix = f"arn:aws:batch:{context.region}:{context.account_id}:"
         self._store = Store(context.database)
         self._definitions = Definitions(self._store, self._arn_prefix)
@@ -87,6 +88,9 @@ class BatchService:
         self._store.forget_jobs(job.job_id for job in old)
         with self._table.lock:
             self._table.load(job for job in jobs if job not in old)
+        for log in (self._context.state_dir / "logs").iterdir():
+            if log.stat().st_mtime * 1000 < now_ms() - KEPT_MS:
+                log.unlink()
         self._engine.start()
 
     def stop(self) -> None:

@@ -15,7 +15,10 @@ from snakemake_executor_takeda.sandbox.batch.definitions import check_retry_stra
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Spec
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 
-_NOT_HERE = ("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride")
+_NOT_HERE = (
+    *("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride"),
+    "consumableResourcePropertiesOverride",
+)
 
 
 def make_spec(
