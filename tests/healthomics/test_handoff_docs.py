@@ -1,0 +1,61 @@
+"""The examples of docs/handoff.md, run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "handoff.md"
+
+
+def block(language: str, marker: str) -> str:
+    found = [
+        text
+        for text in re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        if marker in text
+    ]
+    assert len(found) == 1
+    return str(found[0])
+
+
+def test_the_example_runs_with_plain_snakemake(tmp_path: Path) -> None:
+    (tmp_path / "call.wdl").write_text(block("wdl", "workflow call"))
+    (tmp_path / "Snakefile").write_text(block("python", "rule call"))
+    work = tmp_path / "elsewhere"
+    (work / "aligned").mkdir(parents=True)
+    for number, sample in enumerate("abc"):
+        (work / "aligned" / f"{sample}.bam").write_text("x" * (number + 1))
+    binaries = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        [f"{binaries}/snakemake", "-c2", "--snakefile", "../Snakefile"],
+        cwd=work,
+        env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (work / "calls/all.vcf").read_text() == "##ploidy=1\n1\n2\n3\n"
+    assert (work / "calls/c.depth").read_text() == "3\n"
+
+
+@pytest.mark.sandbox
+def test_the_boto3_script_runs_as_it_stands(sandbox_env: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(block("python", "import io, time, zipfile, boto3"))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"PATH": os.environ["PATH"], **sandbox_env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["COMPLETED", "Hello,", "HealthOmics"]
