@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 PAGE = Path(__file__).parents[2] / "docs" / "handoff.md"
 
 
@@ -43,19 +41,3 @@ def test_the_example_runs_with_plain_snakemake(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (work / "calls/all.vcf").read_text() == "##ploidy=1\n1\n2\n3\n"
     assert (work / "calls/c.depth").read_text() == "3\n"
-
-
-@pytest.mark.sandbox
-def test_the_boto3_script_runs_as_it_stands(sandbox_env: dict[str, str], tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(block("python", "import io, time, zipfile, boto3"))
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={"PATH": os.environ["PATH"], **sandbox_env},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["COMPLETED", "Hello,", "HealthOmics"]
