@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_common.exceptions import ApiError
 from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Executor(RemoteExecutor):
         try:
             self._run = Run(self)
         except TakedaError as error:
-            raise WorkflowError(f"takeda: {error}") from None
+            # Snakemake prints an ApiError as one message; of others it shows where they were raised.
+            raise ApiError(f"takeda: {error}") from None
 
     def run_jobs(self, jobs: list[Any]) -> None:
         """Take ready jobs and return at once."""

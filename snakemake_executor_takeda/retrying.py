@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from snakemake_executor_takeda.values import FailureKind, Outcome, Target
+from snakemake_executor_takeda.values import FailureKind, Outcome
 
 # Not the job's doing: the machine went away or never came.
 _NOT_THE_JOBS_FAULT = frozenset(
@@ -26,9 +26,9 @@ class Resubmit:
 
 
 def next_step(
-    outcome: Outcome, target: Target, interruptions: int, budget: int
+    outcome: Outcome, target: str, fallback: str | None, interruptions: int, budget: int
 ) -> Report | Resubmit:
-    """What follows a failed task.
+    """What follows a failed task on the target of this name, where the job may go to `fallback`.
 
     `interruptions` counts the times this job already lost its node on this target, this one
     included. Within `budget` it goes to the same target again, past it to the fallback, if any.
@@ -36,10 +36,10 @@ def next_step(
     """
     if outcome.kind not in _NOT_THE_JOBS_FAULT:
         return Report()
-    if outcome.kind == FailureKind.NO_CAPACITY and target.fallback:
-        return Resubmit(target.fallback, f"{target.name} has no capacity")
+    if outcome.kind == FailureKind.NO_CAPACITY and fallback:
+        return Resubmit(fallback, f"{target} has no capacity")
     if interruptions <= budget:
-        return Resubmit(target.name, f"{outcome.kind} {interruptions} of {budget}")
-    if target.fallback:
-        return Resubmit(target.fallback, f"{outcome.kind} {interruptions} times on {target.name}")
+        return Resubmit(target, f"{outcome.kind} {interruptions} of {budget}")
+    if fallback:
+        return Resubmit(fallback, f"{outcome.kind} {interruptions} times on {target}")
     return Report()

@@ -78,6 +78,8 @@ class Run:
         self._closed = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
+        self._place: Callable[[JobSpec], Placement]
+        self._fallback_of: Callable[[JobSpec, Target], str | None]
         try:
             self._assemble()
         except BaseException:
@@ -241,7 +243,8 @@ class Run:
         open_job.interruptions[target.name] += 1
         step = next_step(
             outcome,
-            target,
+            target.name,
+            self._fallback_of(spec, target),
             open_job.interruptions[target.name],
             self._workflow.executor_settings.interruptions,
         )
@@ -313,7 +316,7 @@ class Run:
     # Start and end.
 
     def _assemble(self) -> None:
-        from snakemake_executor_takeda.routing.router import place
+        from snakemake_executor_takeda.routing.router import fallback_of, place
 
         settings = self._workflow.executor_settings
         self._factories = assembly.backend_factories()
@@ -325,6 +328,7 @@ class Run:
         state_dir = state / "runs" / run_id
         remote_prefix = assembly.remote_prefix_of(self._workflow, settings, run_id)
         self._place = lambda spec: place(spec, policy)
+        self._fallback_of = lambda spec, target: fallback_of(spec, target, policy)
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:
             self._logger.warning(f"takeda: {warning}")
@@ -359,7 +363,8 @@ class Run:
         by_rule = {
             job.rule.name: job for job in self._workflow.dag.needrun_jobs() if not job.is_local
         }
-        names = {self._place(self._describe(job)).target.name for job in by_rule.values()}
+        specs = [self._describe(job) for job in by_rule.values()]
+        names = {self._place(spec).target.name for spec in specs}
         return assembly.reachable(sorted(names), self._targets)
 
     def _make_context(

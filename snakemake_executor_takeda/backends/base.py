@@ -9,7 +9,14 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from snakemake_executor_takeda.values import Accepted, Active, FailureKind, Submission, Target, Update
+from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
+    FailureKind,
+    Submission,
+    Target,
+    Update,
+)
 
 
 class SubmissionError(Exception):

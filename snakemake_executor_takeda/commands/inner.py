@@ -6,7 +6,10 @@ import shlex
 from typing import Any
 
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
-from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+
+from snakemake_executor_takeda.commands import encode_targets
+
+NODE_MODULE = "snakemake_executor_takeda.commands.node"
 
 
 class InnerSnakemake:
@@ -42,8 +45,9 @@ class InnerSnakemake:
         """The command for one job; `python` stands for the interpreter that the worker runs under."""
         is_group = job.is_group()
         words = [
-            *("python", "-m", "snakemake", "--snakefile", str(self._snakefile)),
-            *("--target-jobs", *encode_target_jobs_cli_args(job.get_target_spec())),
+            # -P: a module of the user's called `queue.py` beside the Snakefile must not be Python's.
+            *("python", "-P", "-m", NODE_MODULE, "--snakefile", str(self._snakefile)),
+            *("--target-jobs", *encode_targets(job.get_target_spec())),
             *("--allowed-rules", *sorted(map(str, job.rules))),
             *("--cores", str(max(1, int(job.threads)))),
             *("--attempt", str(job.attempt)),

@@ -59,6 +59,16 @@ def place(job: JobSpec, policy: Policy) -> Placement:
     return _without_route(job, policy, wants, handoff, reasons)
 
 
+def fallback_of(job: JobSpec, target: Target, policy: Policy) -> str | None:
+    """Where a job may go when `target` fails it: the first of the fallbacks that fits what the rule
+    asks. A rule that names its target has no other."""
+    if target.fallback is None or job.resources.get("target"):
+        return None
+    wants = {word: str(job.resources[word]) for word in NARROWING if job.resources.get(word)}
+    found = _first_fit(target.fallback, policy, wants, is_handoff(job))
+    return found.name if found else None
+
+
 def _named(
     job: JobSpec, policy: Policy, name: str, wants: Mapping[str, str], handoff: bool
 ) -> Placement:

@@ -158,7 +158,7 @@ def _spawn(state_dir: Path, options: Options) -> subprocess.Popen[str]:
     with (state_dir / "daemon.log").open("ab") as log:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "snakemake_executor_takeda.sandbox.daemon"),
+                *(sys.executable, "-P", "-m", "snakemake_executor_takeda.sandbox.daemon"),
                 *("--dir", str(state_dir)),
                 *("--port", str(options.services_port), "--s3-port", str(options.moto_port)),
                 *("--vcpus", str(options.vcpus), "--memory", str(options.memory_mib)),

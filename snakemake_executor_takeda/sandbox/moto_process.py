@@ -23,7 +23,7 @@ class MotoProcess:
         listener.set_inheritable(True)
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "snakemake_executor_takeda.sandbox.moto_child"),
+                *(sys.executable, "-P", "-m", "snakemake_executor_takeda.sandbox.moto_child"),
                 *("--fd", str(listener.fileno()), "--snapshot", str(snapshot)),
             ],
             stdin=subprocess.PIPE,

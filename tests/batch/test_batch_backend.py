@@ -171,6 +171,7 @@ def test_the_request(backend, batch, clients):
     assert request["arrayProperties"] == {"size": 3}
     assert request["containerOverrides"]["command"] == [
         "/opt/python",
+        "-P",
         "-m",
         "snakemake_executor_takeda.worker",
         "--manifest",

@@ -158,7 +158,7 @@ def test_hostile_wildcards_stay_words(project):
     project.write(
         "Snakefile",
         """
-        NAMES = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "it's", 'say "hi"', "a b"]
+        NAMES = ["$(touch pwned)", "`touch pwned`", "a;touch pwned", "it's", 'say "hi"', "a b", "a,b", "x=y"]
         rule all:
             input: expand("out/{name}.txt", name=NAMES)
         rule make:
@@ -168,7 +168,7 @@ def test_hostile_wildcards_stay_words(project):
     )
     result = project.run()
     assert result.returncode == 0, result.stderr
-    assert len(list((project.path / "out").iterdir())) == 6
+    assert len(list((project.path / "out").iterdir())) == 8
     assert not (project.path / "pwned").exists()
 
 

@@ -110,3 +110,13 @@ def test_job_names_fit_every_service(rule):
     name = jobs.job_name("20260101-000000-abcdef", rule, 12)
     assert name.replace("-", "").replace("_", "").isalnum() and name.isascii()
     assert name.startswith("takeda-") and len(name) <= 100
+
+
+def test_targets_survive_the_way_to_the_node():
+    from snakemake_interface_executor_plugins.utils import TargetSpec
+
+    from snakemake_executor_takeda.commands import decode_targets, encode_targets
+
+    wildcards = {"a": "x,y=z", "b": 'say "hi"', "c": "it's", "d": "ü"}
+    words = encode_targets([TargetSpec("align", wildcards), TargetSpec("all", {})])
+    assert decode_targets(words) == [("align", wildcards), ("all", {})]

@@ -82,9 +82,7 @@ def test_the_index_comes_from_the_array(tmp_path, variable):
     assert work(manifest, tmp_path, **{variable: "1"}).stdout == "second\n"
 
 
-@pytest.mark.parametrize(
-    ("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)]
-)
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -KILL $$", 137)])
 def test_the_exit_record_and_the_exit_status_agree(tmp_path, script, code):
     manifest = encode_manifest(submission(["/bin/sh", "-c", script]), context(tmp_path))
     result = work(manifest, tmp_path, "--exit-records", str(tmp_path / "exits"))
@@ -117,9 +115,7 @@ def test_an_archive_that_leaves_its_directory_is_refused(tmp_path):
         info = tarfile.TarInfo("../../escaped")
         info.size = 1
         tar.addfile(info, io.BytesIO(b"x"))
-    manifest = encode_manifest(
-        submission(["/bin/true"]), context(tmp_path, sources=str(archive))
-    )
+    manifest = encode_manifest(submission(["/bin/true"]), context(tmp_path, sources=str(archive)))
     assert work(manifest, tmp_path, "--scratch", str(tmp_path / "a" / "b")).returncode != 0
     assert list(tmp_path.rglob("escaped")) == []
 

@@ -3,10 +3,10 @@
 import pytest
 
 from snakemake_executor_takeda.retrying import Report, Resubmit, next_step
-from snakemake_executor_takeda.values import FailureKind, Outcome, Target
+from snakemake_executor_takeda.values import FailureKind, Outcome
 
-SPOT = Target("batch-spot", "batch", capacity="spot", fallback="batch-od")
-ALONE = Target("alone", "batch")
+SPOT = {"target": "batch-spot", "fallback": "batch-od"}
+ALONE = {"target": "alone", "fallback": None}
 
 
 @pytest.mark.parametrize(
@@ -17,21 +17,23 @@ ALONE = Target("alone", "batch")
     ),
 )
 def test_what_is_the_jobs_own_doing_is_reported(kind):
-    assert next_step(Outcome(kind), SPOT, interruptions=1, budget=3) == Report()
+    assert next_step(Outcome(kind), **SPOT, interruptions=1, budget=3) == Report()
 
 
 @pytest.mark.parametrize("kind", [FailureKind.INTERRUPTED, FailureKind.NODE_FAILURE])
 def test_a_lost_node_is_sent_again_within_the_budget_then_falls_back(kind):
-    steps = [next_step(Outcome(kind), SPOT, count, budget=3) for count in (1, 2, 3, 4)]
+    steps = [
+        next_step(Outcome(kind), **SPOT, interruptions=count, budget=3) for count in (1, 2, 3, 4)
+    ]
     assert [step.target for step in steps] == ["batch-spot"] * 3 + ["batch-od"]
 
 
 def test_past_the_budget_without_a_fallback_it_is_reported():
-    assert isinstance(next_step(Outcome(FailureKind.INTERRUPTED), ALONE, 3, 3), Resubmit)
-    assert next_step(Outcome(FailureKind.INTERRUPTED), ALONE, 4, 3) == Report()
+    lost = Outcome(FailureKind.INTERRUPTED)
+    assert isinstance(next_step(lost, **ALONE, interruptions=3, budget=3), Resubmit)
+    assert next_step(lost, **ALONE, interruptions=4, budget=3) == Report()
 
 
 def test_no_capacity_falls_back_at_once():
-    assert next_step(Outcome(FailureKind.NO_CAPACITY), SPOT, 1, 3) == Resubmit(
-        "batch-od", "batch-spot has no capacity"
-    )
+    step = next_step(Outcome(FailureKind.NO_CAPACITY), **SPOT, interruptions=1, budget=3)
+    assert step == Resubmit("batch-od", "batch-spot has no capacity")

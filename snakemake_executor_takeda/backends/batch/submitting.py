@@ -129,7 +129,7 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     """The arguments of SubmitJob but for the job definition. Raises SubmissionError. Pure."""
     options: BatchOptions = submission.target.options
     shape = submission.tasks[0].job.shape
-    command = [options.python, "-m", "snakemake_executor_takeda.worker"]
+    command = [options.python, "-P", "-m", "snakemake_executor_takeda.worker"]
     command += ["--manifest", manifest_uri(submission, context)]
     if options.scratch:
         command += ["--scratch", options.scratch]

@@ -124,7 +124,7 @@ class LocalBackend:
     def _start(self, submission: Submission, index: int) -> None:
         task = submission.tasks[index]
         log = self._context.state_dir / "logs" / f"{task.task_id}.log"
-        worker = ["-m", "snakemake_executor_takeda.worker"]
+        worker = ["-P", "-m", "snakemake_executor_takeda.worker"]
         place = ["--manifest", str(self._manifest(submission)), "--index", str(index)]
         with log.open("wb") as output:
             process = _start_group([sys.executable, *worker, *place], output)
