@@ -205,14 +205,15 @@ def _check_extra() -> None:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{number} is no port")
-    return number
+    return _whole(text, range(65536), "no port: give 0 to 65535")
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return _whole(text, range(1, 2**31), "not a whole number of at least 1")
+
+
+def _whole(text: str, good: range, otherwise: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if number not in good:
+        raise argparse.ArgumentTypeError(f"{text} is {otherwise}")
     return number

@@ -36,6 +36,7 @@ SERVICE_MODULES = (
 
 _SAVE_CALLS_SECONDS = 2.0
 _MOTO_START_SECONDS = 120.0
+_SHUTDOWN_LOOK_SECONDS = 0.02
 
 
 def main() -> int:
@@ -125,7 +126,9 @@ class Sandbox:
             self._services.append(service)
         _provide_queues(services[0], self._vcpus)
         self._http.front = Front(Router(services), Gate(key), self._calls, self._facts)
-        self._http_thread = threading.Thread(target=self._http.serve_forever, daemon=True)
+        self._http_thread = threading.Thread(
+            target=self._http.serve_forever, args=(_SHUTDOWN_LOOK_SECONDS,), daemon=True
+        )
         self._http_thread.start()
         self._record = record.Record(
             pid=os.getpid(),

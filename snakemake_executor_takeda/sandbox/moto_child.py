@@ -34,7 +34,7 @@ def main() -> int:
 
     server = _make_server(args.fd)
     restore(args.snapshot)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     _say({"ready": True})
     for line in sys.stdin:
         order = json.loads(line)
