@@ -42,6 +42,8 @@ START_SECONDS = 30.0
 END_SECONDS = 10.0
 COMMAND_SECONDS = 20.0
 MAX_NODES = 64
+JOB_ID_GAP = 10_000
+"""More than the array tasks, which have no script of their own, that start within some seconds."""
 SOCKET_PATH_ROOM = 60
 """Characters that Slurm adds to the run folder in the path of a unix socket, which ends at 108."""
 
@@ -65,9 +67,10 @@ def up(state_dir: Path, nodes: int = 4) -> dict[str, str]:
     with _locked(home):
         if status(state_dir)["nodes"] == dict.fromkeys(slurm_config.node_names(nodes), "idle"):
             return environment(state_dir)
+        was_killed = bool(_read_record(home)) and not _is_running(home)
         _end(home)
         try:
-            _start(home, nodes)
+            _start(home, nodes, _unused_job_id(home) if was_killed else 1)
         except BaseException:
             _end(home)
             raise
@@ -147,7 +150,7 @@ def _locked(home: Path) -> Iterator[None]:
         yield
 
 
-def _start(home: Path, node_count: int) -> None:
+def _start(home: Path, node_count: int, first_job_id: int) -> None:
     version = slurm_config.parse_version(_run([_which("slurmctld") or "", "-V"], {}))
     run_dir = _make_run_dir(home)
     record = json.dumps({"run_dir": str(run_dir), "version": version})
@@ -161,6 +164,7 @@ def _start(home: Path, node_count: int) -> None:
         hostname=socket.gethostname().partition(".")[0],
         loopback_only=_keeps_to_loopback(),
         controller_port=ports[0],
+        first_job_id=first_job_id,
         nodes=tuple(
             slurm_config.Node(name, port)
             for name, port in zip(slurm_config.node_names(node_count), ports[1:], strict=True)
@@ -307,6 +311,17 @@ def _read_record(home: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):  # never up, or killed while it was written
         return {}
     return record
+
+
+def _unused_job_id(home: Path) -> int:
+    """A job id that a killed controller has not used: it saves its last one some seconds late, but a
+    job's script at once. A ledger must never find one id for two jobs."""
+    ids = [
+        int(folder.name.removeprefix("job."))
+        for folder in (home / "state").glob("hash.*/job.*")
+        if folder.name.removeprefix("job.").isdigit()
+    ]
+    return max(ids, default=0) + JOB_ID_GAP
 
 
 def _make_run_dir(home: Path) -> Path:

@@ -39,6 +39,8 @@ class Cluster:
     """Daemons listen on 127.0.0.1 only, which works where the hostname resolves to it."""
     controller_port: int
     nodes: tuple[Node, ...]
+    first_job_id: int = 1
+    """Where job ids begin, unless the saved state is further."""
 
 
 def node_names(count: int) -> tuple[str, ...]:
@@ -68,6 +70,7 @@ def render(cluster: Cluster) -> Mapping[str, str]:
         "hostname": cluster.hostname,
         "loopback_only": cluster.loopback_only,
         "controller_port": cluster.controller_port,
+        "first_job_id": cluster.first_job_id,
         "user": cluster.user,
         "run_dir": cluster.run_dir,
         "home": cluster.home,

@@ -44,7 +44,7 @@ def read_queue(text: str) -> dict[str, Sighting]:
             found[external_id] = Sighting(
                 external_id,
                 state,
-                "" if reason == "None" else reason,
+                _reason(reason),
                 _nodes(nodes),
                 read_duration(used),
             )
@@ -65,7 +65,7 @@ def read_jobs(text: str) -> dict[str, Sighting]:
         found[external_id] = Sighting(
             external_id,
             _value(line, "JobState") or "",
-            (_value(line, "Reason") or "").replace("None", ""),
+            _reason(_value(line, "Reason") or ""),
             _nodes(_value(line, "NodeList") or ""),
             read_duration(_value(line, "RunTime") or ""),
             _exit_code(_value(line, "ExitCode") or ""),
@@ -106,6 +106,10 @@ def in_chunks(items: Iterable[str], size: int) -> list[list[str]]:
 def _value(line: str, key: str) -> str | None:
     match = re.search(rf"(?:^|\s){key}=(\S*)", line)
     return match[1] if match else None
+
+
+def _reason(text: str) -> str:
+    return "" if text == "None" else text
 
 
 def _nodes(text: str) -> str:

@@ -75,9 +75,12 @@ class SlurmClient:
         return None
 
     def queue(self) -> dict[str, Sighting]:
-        """All of this user's tasks that Slurm still knows, by id: array tasks one by one."""
+        """All of this user's tasks that Slurm still knows, by id: array tasks one by one.
+
+        Asked once: it is asked again at the next poll anyway.
+        """
         words = ["squeue", "--noheader", "--array", "--me", "--states=all"]
-        return read_queue(_ask(words, QUEUE_FORMAT))
+        return read_queue(_ask(words, QUEUE_FORMAT, tries=1))
 
     def unfinished(self) -> list[Sighting]:
         """This user's jobs that have not ended; the waiting part of an array as one."""
@@ -131,15 +134,17 @@ def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _ask(words: list[str], layout: str | None = None) -> str:
-    """Standard output of a query, tried twice. Raises SlurmRefused or SlurmSilent."""
+def _ask(words: list[str], layout: str | None = None, tries: int = 2) -> str:
+    """Standard output of a query. Raises SlurmRefused, or SlurmSilent after the last try."""
     arguments = [*words, f"--format={layout}"] if layout else words
     environment = {**submission_environment(os.environ), "LC_ALL": "C"}
     try:
         done = _run(arguments, environment, QUERY_SECONDS)
     except SlurmSilent:
+        if tries == 1:
+            raise
         time.sleep(PAUSE_SECONDS)
-        done = _run(arguments, environment, QUERY_SECONDS)
+        return _ask(words, layout, tries - 1)
     if done.returncode != 0:
         raise SlurmRefused(_words(done))
     return done.stdout

@@ -1,0 +1,98 @@
+"""Values and a stand-in for Slurm's command line, for tests of the Slurm backend."""
+
+from __future__ import annotations
+
+from snakemake_executor_takeda.backends.base import RunContext
+from snakemake_executor_takeda.backends.slurm import SlurmOptions
+from snakemake_executor_takeda.backends.slurm.answers import Sighting
+from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
+    JobSpec,
+    Shape,
+    Submission,
+    Target,
+    Task,
+)
+
+TRUE = ("true",)
+
+
+def target(capacity=None, **options):
+    return Target("hpc", "slurm", capacity=capacity, options=SlurmOptions(**options))
+
+
+def submission(argvs=(TRUE,), shape=None, number=1, on=None, **resources):
+    on = on or target()
+    tasks = []
+    for index, argv in enumerate(argvs):
+        job = JobSpec(index, "align", {}, 1, shape or Shape(), resources)
+        tasks.append(Task(f"s{number}-t{index}", job, on, tuple(argv)))
+    return Submission(f"s{number}", f"takeda-align-{number}", on, tuple(tasks))
+
+
+def active(sent, job_id="7", open_ids=None):
+    count = len(sent.tasks)
+    ids = {t.task_id: f"{job_id}_{i}" if count > 1 else job_id for i, t in enumerate(sent.tasks)}
+    return Active(sent, Accepted(job_id, ids), frozenset(open_ids if open_ids is not None else ids))
+
+
+def context(tmp_path, run_id="run"):
+    state = tmp_path / ".snakemake" / "takeda" / "runs" / run_id
+    state.mkdir(parents=True, exist_ok=True)
+    return RunContext(run_id, tmp_path, state, None, None, None, tmp_path)
+
+
+class FakeSlurm:
+    """What SlurmClient offers, from values: `queue_is` is seen by polls, an exception is raised."""
+
+    def __init__(self):
+        self.queue_is = {}
+        self.jobs_are = {}
+        self.submits = []
+        self.found = None
+        self.calls = []
+        self.cancelled = []
+
+    def sees(self, *sightings):
+        self.queue_is = {sighting.external_id: sighting for sighting in sightings}
+
+    def queue(self):
+        self.calls.append("queue")
+        return self._or_raise(self.queue_is)
+
+    def unfinished(self):
+        ended = {"CANCELLED", "COMPLETED", "FAILED"}
+        return [s for s in self._or_raise(self.queue_is).values() if s.state not in ended]
+
+    def jobs(self, job_id):
+        self.calls.append(f"jobs {job_id}")
+        return self._or_raise(self.jobs_are)
+
+    def find(self, name):
+        self.calls.append("find")
+        return self.found
+
+    def submit(self, options, script):
+        self.calls.append("submit")
+        answer = self.submits.pop(0) if self.submits else "7"
+        return self._or_raise(answer)
+
+    def cancel(self, ids, kill=False):
+        self.cancelled.append((sorted(ids), kill))
+
+    def partitions(self):
+        return ["hpc", "spot"]
+
+    def settings(self):
+        return {"MaxArraySize": "1001", "MaxJobCount": "10000"}
+
+    @staticmethod
+    def _or_raise(answer):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def sighting(state, external_id="7", reason="", **more):
+    return Sighting(external_id, state, reason, **more)

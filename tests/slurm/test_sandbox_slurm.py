@@ -1,0 +1,203 @@
+"""The sandbox's Slurm: starts as itself, ends without leftovers, says what is missing."""
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from snakemake_executor_takeda.sandbox import slurm, slurm_config
+from snakemake_executor_takeda.sandbox.slurm_processes import MARK, members
+from snakemake_executor_takeda.values import TakedaError
+
+
+@pytest.fixture
+def cluster_dir():
+    """A state folder for a cluster of the test's own, ended whatever happens."""
+    if missing := slurm.missing_packages():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no Slurm here: {missing}")
+    with tempfile.TemporaryDirectory(prefix="takeda-slurm-test-") as folder:
+        try:
+            yield Path(folder)
+        finally:
+            slurm.down(Path(folder))
+
+
+def sbatch(environment, *words):
+    done = subprocess.run(
+        ["sbatch", "--parsable", "--output=/dev/null", *words],
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(done.stdout)
+
+
+def awaited(look, what, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"waited in vain: {what}")
+
+
+def config(**more):
+    facts = {
+        "home": Path("/data/slurm"),
+        "run_dir": Path("/tmp/run"),
+        "version": "22.05.8",
+        "user": "me",
+        "hostname": "host",
+        "loopback_only": True,
+        "controller_port": 11000,
+        "nodes": tuple(slurm_config.Node(f"node-{n}", 11000 + n) for n in (1, 2)),
+    }
+    return slurm_config.render(slurm_config.Cluster(**{**facts, **more}))
+
+
+def test_the_configuration_writes_below_its_own_folders_only():
+    files = config()
+    places = [
+        value
+        for line in files["slurm.conf"].splitlines()
+        if not line.startswith("#")
+        for _, _, value in (word.partition("=") for word in line.split())
+        if value.startswith("/")
+    ]
+    allowed = ("/data/slurm/", "/tmp/run/", "/bin/true")
+    assert places
+    assert all(place.startswith(allowed) for place in places)
+    assert "NodeName=node-2 NodeHostname=host NodeAddr=127.0.0.1 Port=11002" in files["slurm.conf"]
+    assert "PartitionName=hpc Nodes=node-1,node-2 Default=YES" in files["slurm.conf"]
+    assert f"export {MARK}=/data/slurm\n" in files["task-prolog.sh"]
+
+
+@pytest.mark.parametrize(
+    ("version", "disabled"),
+    [("21.08.5", False), ("22.05.8", False), ("23.11.4", True), ("24.11.5", True)],
+)
+def test_cgroups_are_disabled_where_the_word_is_known(version, disabled):
+    assert ("CgroupPlugin=disabled" in config(version=version)["cgroup.conf"]) == disabled
+
+
+def test_daemons_keep_to_loopback_where_they_can():
+    assert "NoInAddrAny" in config()["slurm.conf"]
+    assert "NoInAddrAny" not in config(loopback_only=False)["slurm.conf"]
+
+
+def test_version():
+    assert slurm_config.parse_version("slurm-wlm 22.05.8\n") == "22.05.8"
+    with pytest.raises(TakedaError, match="nonsense"):
+        slurm_config.parse_version("nonsense")
+
+
+def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
+    monkeypatch.setattr(slurm, "_which", lambda command: None)
+    with pytest.raises(TakedaError, match=r"apt-get install .*munge slurm-client slurm-wlm"):
+        slurm.up(tmp_path)
+
+
+def test_a_path_that_slurm_cannot_hold(cluster_dir):
+    with pytest.raises(TakedaError, match=r"' ' in its path"):
+        slurm.up(cluster_dir / "my state")
+    assert not (cluster_dir / "my state").exists()
+
+
+@pytest.mark.parametrize("nodes", [0, -1, 65])
+def test_a_number_of_nodes_that_makes_no_sense(tmp_path, nodes):
+    with pytest.raises(TakedaError, match="1 to 64 nodes"):
+        slurm.up(tmp_path, nodes)
+
+
+def test_down_of_nothing(tmp_path):
+    slurm.down(tmp_path / "never")
+    assert slurm.environment(tmp_path / "never") == {}
+    assert slurm.status(tmp_path / "never")["running"] is False
+    assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.slurm
+def test_up_run_and_down(cluster_dir):
+    environment = slurm.up(cluster_dir, nodes=2)
+    assert environment == {"SLURM_CONF": str(cluster_dir / "slurm" / "slurm.conf")}
+    assert slurm.up(cluster_dir, nodes=2) == slurm.environment(cluster_dir) == environment
+    status = slurm.status(cluster_dir)
+    assert status["nodes"] == {"node-1": "idle", "node-2": "idle"}
+    assert status["running"] is True
+
+    sbatch(environment, "--wait", "--wrap=true")
+    assert "JobState=COMPLETED" in Path(status["jobcomp"]).read_text()
+    job = sbatch(environment, "--nodes=2", "--wrap=(setsid sleep 600 &) ; srun sleep 600")
+    running = {"RUNNING": 1}
+    awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, running)
+    run_dir = slurm._read_record(cluster_dir / "slurm")["run_dir"]
+    assert Path(run_dir).is_dir()
+
+    slurm.down(cluster_dir)
+    assert members(cluster_dir / "slurm") == []
+    assert slurm.environment(cluster_dir) == {}
+    assert not Path(run_dir).exists()
+    assert f"JobId={job} " in Path(status["jobcomp"]).read_text()
+
+
+@pytest.mark.slurm
+def test_leftovers_of_a_killed_cluster_are_cleaned_and_job_ids_go_on(cluster_dir):
+    environment = slurm.up(cluster_dir, nodes=2)
+    first = sbatch(environment, "--requeue", "--wrap=sleep 600")
+    waiting = sbatch(environment, "--nodes=2", "--exclusive", "--wrap=sleep 600")
+    awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, "the first job")
+    for process in members(cluster_dir / "slurm"):
+        if process.name in ("slurmctld", "slurmd", "munged"):
+            os.kill(process.pid, signal.SIGKILL)
+    awaited(lambda: not slurm.environment(cluster_dir), "the end of the controller")
+    assert members(cluster_dir / "slurm"), "a job outlived the daemons"
+
+    environment = slurm.up(cluster_dir, nodes=1)
+    status = slurm.status(cluster_dir)
+    assert status["nodes"] == {"node-1": "idle"}
+    assert status["jobs"] == {}
+    assert sbatch(environment, "--wait", "--wrap=true") > max(first, waiting)
+
+
+@pytest.mark.slurm
+def test_an_occupied_port_is_avoided(cluster_dir, monkeypatch):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        free = slurm._free_ports(5)
+        monkeypatch.setattr(slurm.random, "sample", lambda *_, **__: [port, *free])
+        assert slurm._free_ports(5) == free
+
+
+@pytest.mark.slurm
+def test_a_daemon_that_does_not_start_shows_its_log(cluster_dir, monkeypatch):
+    real = slurm_config.render
+
+    def broken(cluster):
+        files = dict(real(cluster))
+        files["slurm.conf"] += "\nNoSuchWord=1\n"
+        return files
+
+    monkeypatch.setattr(slurm_config, "render", broken)
+    monkeypatch.setattr(slurm, "START_SECONDS", 3.0)
+    with pytest.raises(TakedaError, match=r"(?s)did not start.*NoSuchWord"):
+        slurm.up(cluster_dir, nodes=1)
+    assert members(cluster_dir / "slurm") == []
+    assert slurm.environment(cluster_dir) == {}
+
+
+@pytest.mark.slurm
+def test_nothing_of_the_callers_environment_stays_with_the_daemons(cluster_dir, monkeypatch):
+    monkeypatch.setenv("MY_SECRET", "hunter2")
+    slurm.up(cluster_dir, nodes=1)
+    for process in members(cluster_dir / "slurm"):
+        assert b"hunter2" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert os.getsid(process.pid) != os.getsid(0)

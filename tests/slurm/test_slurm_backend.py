@@ -1,0 +1,158 @@
+"""Submitting, cancelling and checking, against a stand-in for Slurm."""
+
+import stat
+
+import pytest
+from slurm_builders import TRUE, FakeSlurm, active, context, sighting, submission, target
+
+from snakemake_executor_takeda.backends import slurm as package
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.slurm import client as client_module
+from snakemake_executor_takeda.backends.slurm import slurm_backend as module
+from snakemake_executor_takeda.backends.slurm.client import SlurmFull, SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.values import FailureKind, TakedaError
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(module, "SUBMIT_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(client_module, "missing_commands", list)
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    return FakeSlurm()
+
+
+@pytest.fixture
+def make(fake, tmp_path):
+    def make_one(*targets):
+        where = context(tmp_path)
+        made = module.SlurmBackend(targets or (target(),), where, client=fake)
+        made.state_dir = where.state_dir
+        return made
+
+    return make_one
+
+
+def test_the_factory_stays_the_factory(tmp_path):
+    package.backend((target(),), context(tmp_path))
+    assert package.backend.options_model is package.SlurmOptions
+
+
+def test_submit_names_every_task_and_keeps_the_manifest_private(make):
+    backend = make()
+    backend.check()
+    accepted = backend.submit(submission([TRUE] * 3))
+    assert accepted.external_id == "7"
+    assert accepted.task_external_ids == {"s1-t0": "7_0", "s1-t1": "7_1", "s1-t2": "7_2"}
+    manifest = backend.state_dir / "manifests" / "s1"
+    assert stat.S_IMODE(manifest.stat().st_mode) == 0o600
+    assert backend.submit(submission(number=2)).task_external_ids == {"s2-t0": "7"}
+
+
+def test_a_call_of_unknown_fate_is_never_repeated_blindly(make, fake):
+    backend = make()
+    backend.check()
+    fake.submits, fake.found = [SlurmSilent("socket timed out")], "42"
+    assert backend.submit(submission()).external_id == "42"
+    assert fake.calls == ["submit", "find"]
+
+
+def test_a_call_that_did_not_come_through_is_repeated(make, fake):
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("socket timed out"), "43"]
+    assert backend.submit(submission()).external_id == "43"
+    assert fake.calls == ["submit", "find", "submit"]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SlurmFull("full"), FailureKind.NO_CAPACITY),
+        (SlurmRefused("Invalid account"), FailureKind.CONFIGURATION),
+        (SlurmRefused("AssocMaxSubmitJobLimit: submit limit"), FailureKind.NO_CAPACITY),
+    ],
+)
+def test_refusals(make, fake, error, kind):
+    backend = make()
+    backend.check()
+    fake.submits = [error]
+    with pytest.raises(SubmissionError) as refused:
+        backend.submit(submission())
+    assert refused.value.kind == kind
+    assert str(error) in refused.value.reason
+
+
+def test_a_controller_that_stays_silent(make, fake):
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("no answer")] * 3
+    with pytest.raises(SubmissionError) as refused:
+        backend.submit(submission())
+    assert refused.value.kind == FailureKind.NO_CAPACITY
+
+
+def test_cancel_takes_all_in_one_call_and_sees_them_end(make, fake):
+    backend = make()
+    backend.cancel([active(submission(number=n), job_id=str(n)) for n in (3, 4, 5)])
+    assert fake.cancelled == [(["3", "4", "5"], False)]
+
+
+def test_cancel_includes_what_was_accepted_a_moment_ago(make, fake):
+    backend = make()
+    backend.check()
+    backend.submit(submission())
+    backend.cancel([])
+    assert fake.cancelled == [(["7"], False)]
+    with pytest.raises(SubmissionError):
+        backend.submit(submission(number=2))
+
+
+def test_cancel_kills_what_lingers_and_tells_what_stays(make, fake, monkeypatch):
+    monkeypatch.setattr(module, "CANCEL_KILL_SECONDS", 0.1)
+    monkeypatch.setattr(module, "CANCEL_SECONDS", 1.0)
+    fake.sees(sighting("COMPLETING", "3_1"), sighting("RUNNING", "99"))
+    with pytest.raises(TakedaError, match="3") as left:
+        make().cancel([active(submission([TRUE] * 2), job_id="3")])
+    assert "99" not in str(left.value)
+    assert (["3"], True) in fake.cancelled
+
+
+def test_cancel_of_nothing_calls_nothing(make, fake):
+    make().cancel([])
+    assert fake.cancelled == []
+
+
+def test_unknown_partition_names_the_nearest(make):
+    with pytest.raises(TakedaError, match=r"no partition 'hcp'\. Did you mean 'hpc'"):
+        make(target(partition="hcp")).check()
+    with pytest.raises(TakedaError, match="It has: hpc, spot"):
+        make(target(partition="spot,zzzz")).check()
+    make(target(partition="spot,hpc")).check()
+
+
+def test_scratch_that_cannot_be_written(make, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TakedaError, match=r"scratch .*/file/below can't be written"):
+        make(target(scratch=str(tmp_path / "file" / "below"))).check()
+
+
+def test_commands_that_are_missing(make, monkeypatch):
+    monkeypatch.setattr(client_module, "missing_commands", lambda: ["sbatch", "squeue"])
+    with pytest.raises(TakedaError, match="not found: sbatch, squeue"):
+        make().check()
+
+
+def test_a_configuration_that_is_not_there(make, monkeypatch, tmp_path):
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "gone.conf"))
+    with pytest.raises(TakedaError, match=r"gone\.conf, which does not exist"):
+        make().check()
+
+
+def test_array_limit_is_asked_once(make, fake, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        fake, "settings", lambda: asked.append(1) or {"MaxArraySize": "51", "MaxJobCount": "100"}
+    )
+    backend = make()
+    assert [backend.array_limit(target()) for _ in range(3)] == [50, 50, 50]
+    assert len(asked) == 1
