@@ -77,6 +77,8 @@ def report(
                 field = _fields(model_at(model, inner[:-1])).get(str(inner[-1]))
                 about = field.description if field is not None else None
                 text = f"{where} lacks `{word}`" + (f" ({about.rstrip('.')})." if about else ".")
+                near = nearest(word, document.keys(location[:-1]))
+                text += f" Is `{near}` meant to be it?" if near else ""
             case "extra_forbidden" if word in foreign:
                 text = f"{where}: `{word}` is a word of {foreign[word]} targets only: remove it."
             case "extra_forbidden":

@@ -77,6 +77,13 @@ class Document:
         mark = self.marks.get(location)
         return shown(mark.text if mark and mark.text is not None else "…")
 
+    def keys(self, location: Location) -> list[str]:
+        """The words of the mapping there, none where there is something else."""
+        here = self.value
+        for step in location:
+            here = here[step]
+        return list(here) if isinstance(here, dict) else []
+
 
 def shown(text: object) -> str:
     """Foreign text in a message: on one line, nothing unprintable, not too long."""
