@@ -127,7 +127,10 @@ def draw_transmissions(axes: Axes, picture: Picture) -> None:
                 },
                 zorder=4 if crosses else 2,
             )
-    axes.set_xlabel("day of the outbreak", fontsize=9)
+    axes.set_xlabel(
+        "day of the outbreak  (line: infected · dot: sampled · dashed: passed on after its sample)",
+        fontsize=9,
+    )
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0, pad=20)
     axes.set_yticks(range(len(picture.rows)))
@@ -192,7 +195,7 @@ def draw(
     figure.text(
         0.015,
         0.925,
-        f"Sequenced to {min(depths):.0f}× or more  ·  "
+        f"Mean depth {min(depths):.0f} to {max(depths):.0f}×  ·  "
         f"{snps['called_sites']} variable sites of {snps['true_sites']} found, "
         f"{snps['false']} false calls  ·  "
         f"{trees['shared_splits']} of the true tree's {trees['true_splits']} splits recovered, "
