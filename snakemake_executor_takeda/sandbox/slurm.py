@@ -49,9 +49,10 @@ SOCKET_PATH_ROOM = 60
 
 
 def up(state_dir: Path, nodes: int = 4) -> dict[str, str]:
-    """Start the cluster, or find it running, and return the environment of its users.
+    """Start the cluster, or find it running with this number of nodes, and return the environment
+    of its users.
 
-    Returns when all nodes are idle. Leftovers of an earlier life, processes and jobs, are ended
+    Returns when all nodes are idle, or at once where it runs already. Leftovers of an earlier life, processes and jobs, are ended
     first. Raises TakedaError with the daemon's last words when it does not start.
     """
     if not 1 <= nodes <= MAX_NODES:
@@ -65,7 +66,7 @@ def up(state_dir: Path, nodes: int = 4) -> dict[str, str]:
         )
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):
-        if status(state_dir)["nodes"] == dict.fromkeys(slurm_config.node_names(nodes), "idle"):
+        if _is_whole(home, nodes):
             return environment(state_dir)
         was_killed = bool(_read_record(home)) and not _is_running(home)
         _end(home)
@@ -125,6 +126,14 @@ def _home(state_dir: Path) -> Path:
 
 def _is_running(home: Path) -> bool:
     return any(process.name == "slurmctld" for process in members(home))
+
+
+def _is_whole(home: Path, nodes: int) -> bool:
+    """Whether a cluster of this size runs, busy or not, with all of its daemons."""
+    daemons = Counter(process.name for process in members(home))
+    if daemons["slurmd"] != nodes or not daemons["slurmctld"] or not daemons["munged"]:
+        return False
+    return _node_states(home).keys() == set(slurm_config.node_names(nodes))
 
 
 def _check_packages() -> None:
@@ -188,10 +197,17 @@ def _start(home: Path, node_count: int, first_job_id: int) -> None:
     _ask(home, "scancel", f"--user={cluster.user}")
     for node in cluster.nodes:
         _start_daemon(home, node.name, ["slurmd", "-N", node.name])
-    idle = {node.name: "idle" for node in cluster.nodes}
-    if not wait_until(lambda: _node_states(home) == idle, START_SECONDS, every=0.2):
-        late = [name for name, state in _node_states(home).items() if state != "idle"]
-        raise TakedaError(_did_not_start(home, *(late or ["slurmctld"])))
+    if not wait_until(lambda: not _late_nodes(home, cluster), START_SECONDS, every=0.2):
+        raise TakedaError(_did_not_start(home, *_late_nodes(home, cluster)))
+
+
+def _late_nodes(home: Path, cluster: slurm_config.Cluster) -> list[str]:
+    """Nodes that are not idle yet. One that the saved state has down or drained is resumed."""
+    states = _node_states(home)
+    for name, state in states.items():
+        if state.startswith(("down", "drain")):
+            _ask(home, "scontrol", "update", f"nodename={name}", "state=resume")
+    return [node.name for node in cluster.nodes if states.get(node.name) != "idle"]
 
 
 def _start_munged(home: Path, run_dir: Path) -> None:

@@ -133,8 +133,9 @@ def test_up_run_and_down(cluster_dir):
     sbatch(environment, "--wait", "--wrap=true")
     assert "JobState=COMPLETED" in Path(status["jobcomp"]).read_text()
     job = sbatch(environment, "--nodes=2", "--wrap=(setsid sleep 600 &) ; srun sleep 600")
-    running = {"RUNNING": 1}
-    awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, running)
+    awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, "the job")
+    assert slurm.up(cluster_dir, nodes=2) == environment
+    assert slurm.status(cluster_dir)["jobs"] == {"RUNNING": 1}, "a busy cluster is left alone"
     run_dir = slurm._read_record(cluster_dir / "slurm")["run_dir"]
     assert Path(run_dir).is_dir()
 
@@ -143,6 +144,39 @@ def test_up_run_and_down(cluster_dir):
     assert slurm.environment(cluster_dir) == {}
     assert not Path(run_dir).exists()
     assert f"JobId={job} " in Path(status["jobcomp"]).read_text()
+
+
+@pytest.mark.slurm
+def test_ended_jobs_leave_no_process_and_every_node_in_service(cluster_dir):
+    """Epilogs of one job run on all its nodes at once, and must not take each other for its rest."""
+    environment = slurm.up(cluster_dir, nodes=4)
+    for _ in range(5):
+        job = sbatch(environment, "--nodes=4", "--wrap=(setsid sleep 600 &) ; srun sleep 600")
+        awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, "the job")
+        slurm._ask(cluster_dir / "slurm", "scancel", str(job))
+        awaited(
+            lambda: set(slurm.status(cluster_dir)["nodes"].values()) == {"idle"}, "the job's end"
+        )
+    names = {process.name for process in members(cluster_dir / "slurm")}
+    assert names <= {"munged", "slurmctld", "slurmscriptd", "slurmd"}
+
+
+@pytest.mark.slurm
+def test_nodes_that_were_down_come_back_with_the_cluster(cluster_dir):
+    slurm.up(cluster_dir, nodes=2)
+    for name, state in (("node-1", "drain"), ("node-2", "down")):
+        slurm._ask(
+            cluster_dir / "slurm",
+            "scontrol",
+            "update",
+            f"nodename={name}",
+            f"state={state}",
+            "reason=test",
+        )
+    assert "idle" not in slurm.status(cluster_dir)["nodes"].values()
+    slurm.down(cluster_dir)
+    slurm.up(cluster_dir, nodes=2)
+    assert set(slurm.status(cluster_dir)["nodes"].values()) == {"idle"}
 
 
 @pytest.mark.slurm
