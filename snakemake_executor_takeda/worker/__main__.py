@@ -80,7 +80,12 @@ def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> i
     process = subprocess.Popen(command, cwd=directory, env=environment)
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(number)
+        if os.getpgrp() != os.getpid():
+            process.send_signal(number)
+            return
+        # Snakemake lets its running job finish on SIGTERM, so that the job has to hear it itself.
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)

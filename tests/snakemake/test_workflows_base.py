@@ -45,9 +45,7 @@ class TestBatch(OnSharedFileSystem):
     __test__ = True
 
     @pytest.fixture(autouse=True)
-    def _sandbox(self, sandbox_env, monkeypatch):
-        for name, value in sandbox_env.items():
-            monkeypatch.setenv(name, value)
+    def _sandbox(self, sandbox_env):
         import boto3
 
         self.bucket = f"test-{uuid.uuid4().hex}"

@@ -120,6 +120,24 @@ def test_an_archive_that_leaves_its_directory_is_refused(tmp_path):
     assert list(tmp_path.rglob("escaped")) == []
 
 
+def test_a_signal_reaches_the_tool_behind_a_launcher_that_waits(tmp_path):
+    """Snakemake waits for its job on SIGTERM: the job itself must get it."""
+    script = "trap : TERM; sh -c 'echo ready; exec sleep 600'; exit 9"
+    (tmp_path / "manifest").write_bytes(
+        encode_manifest(submission(["/bin/sh", "-c", script]), context(tmp_path))
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake_executor_takeda.worker"]
+        + ["--manifest", str(tmp_path / "manifest")],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    process.terminate()
+    assert process.wait(20) == 9
+    process.stdout.close()
+
+
 def test_variables_of_the_run_reach_the_task(tmp_path):
     variables = tmp_path / "environment.json"
     variables.write_text(json.dumps({"TOKEN": "s3cret"}))
