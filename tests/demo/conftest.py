@@ -13,17 +13,17 @@ WORKFLOW = ROOT / "workflows" / "outbreak"
 sys.path.insert(0, str(WORKFLOW / "scripts"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def workflow() -> Path:
     return WORKFLOW
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """As after `source .venv/bin/activate`: the pipeline finds `takeda`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
+import boto3
 import pytest
 import yaml
 
@@ -129,23 +132,85 @@ def test_compare_tells_the_first_difference(
     assert compare(one).returncode == 2
 
 
-@pytest.mark.sandbox
-def test_a_plain_run_finds_the_outbreak(
-    tmp_path: Path, root: Path, workflow: Path, environment: dict[str, str]
-) -> None:
-    data = tmp_path / "data"
-    fetched = run(root / "scripts" / "fetch-demo-data", data, cwd=tmp_path, env=environment)
+@pytest.fixture(scope="module")
+def project(
+    tmp_path_factory: pytest.TempPathFactory, root: Path, environment: dict[str, str]
+) -> Path:
+    """A copy of the pipeline and its profile, with data: jobs get their sources from below it."""
+    folder = tmp_path_factory.mktemp("project")
+    for part in ("workflows/outbreak", "profiles/sandbox"):
+        shutil.copytree(root / part, folder / part, ignore=shutil.ignore_patterns("data"))
+    data = folder / "workflows/outbreak/data"
+    fetched = run(root / "scripts" / "fetch-demo-data", data, cwd=folder, env=environment)
     assert fetched.returncode == 0, fetched.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain_results(project: Path, environment: dict[str, str]) -> Path:
+    snakefile = project / "workflows/outbreak/Snakefile"
+    folder = project / "plain"
     done = run(
-        *SNAKEMAKE, "-s", workflow / "Snakefile", "-c2", "--config", f"data={data}",
-        cwd=tmp_path, env=environment, timeout=600,
-    )  # fmt: skip
+        *SNAKEMAKE, "-s", snakefile, "-c2", "-d", folder, cwd=project, env=environment, timeout=600
+    )
     assert done.returncode == 0, done.stderr[-4000:]
-    accuracy = json.loads((tmp_path / "results" / "accuracy.json").read_text())
+    return folder / "results"
+
+
+@pytest.mark.sandbox
+def test_a_plain_run_finds_the_outbreak(plain_results: Path) -> None:
+    accuracy = json.loads((plain_results / "accuracy.json").read_text())
     snps, tree = accuracy["snps"], accuracy["tree"]
     assert snps["found"] >= 0.98 * snps["true"]
     assert snps["false"] <= 0.02 * snps["true"]
     assert tree["shared_splits"] >= 0.8 * tree["true_splits"]
-    ranks = (tmp_path / "results" / "ranks.txt").read_text().splitlines()
+    ranks = (plain_results / "ranks.txt").read_text().splitlines()
     assert [line.split(" on ")[0] for line in ranks] == [f"rank {n} of 4" for n in range(4)]
-    assert (tmp_path / "results" / "outbreak.png").read_bytes().startswith(b"\x89PNG")
+    assert (plain_results / "outbreak.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.sandbox
+@pytest.mark.slurm
+def test_one_run_on_three_backends_gives_what_the_plain_run_gives(
+    project: Path,
+    plain_results: Path,
+    workflow: Path,
+    environment: dict[str, str],
+    sandbox_env: dict[str, str],
+    slurm_env: dict[str, str],
+) -> None:
+    done = run(
+        *SNAKEMAKE, "--profile", "profiles/sandbox", "-s", "workflows/outbreak/Snakefile",
+        cwd=project, env=environment | sandbox_env | slurm_env, timeout=900,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-6000:]
+
+    lines = (project / ".snakemake/takeda/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    placed = {event["job_id"]: event for event in events if event["event"] == "placed"}
+    assert Counter(event["rule"] for event in placed.values()) == {
+        "index_genome": 1,
+        "align": 25,
+        "call_variants": 1,
+        "infer_tree": 1,
+    }
+    assert all(event["detail"]["reasons"] for event in placed.values())
+    assert {event["rule"]: event["backend"] for event in placed.values()} == {
+        "index_genome": "batch",
+        "align": "batch",
+        "call_variants": "healthomics",
+        "infer_tree": "slurm",
+    }
+    ids = {event["rule"]: event["external_id"] for event in events if event["event"] == "succeeded"}
+
+    array = boto3.client("batch").describe_jobs(jobs=[ids["align"].partition(":")[0]])["jobs"][0]
+    assert (array["status"], array["arrayProperties"]["size"]) == ("SUCCEEDED", 25)
+    assert boto3.client("omics").get_run(id=ids["call_variants"])["status"] == "COMPLETED"
+    ranks = (project / "results/ranks.txt").read_text().splitlines()
+    nodes = Counter(line.rpartition(" on ")[2] for line in ranks)
+    assert len(ranks) == 4 and len(nodes) == 2
+
+    same = run(
+        workflow / "compare", project / "results", plain_results, cwd=project, env=environment
+    )
+    assert same.returncode == 0, same.stderr
