@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from snakemake_executor_takeda import assembly, jobs
+from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
@@ -28,6 +29,7 @@ from snakemake_executor_takeda.values import (
     Outcome,
     Placement,
     Submission,
+    TakedaError,
     Target,
     Update,
 )
@@ -332,7 +334,9 @@ class Run:
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:
             self._logger.warning(f"takeda: {warning}")
-        used = self._targets_in_use()
+        first_jobs = self._first_jobs()
+        names = {placement.target.name for _, placement in first_jobs}
+        used = assembly.reachable(sorted(names), self._targets)
 
         state_dir.mkdir(parents=True)
         self._events = EventLog(state / "events.jsonl", run_id)
@@ -343,6 +347,7 @@ class Run:
         self._inner = InnerSnakemake(self._executor)
         for name in {target.backend for target in used}:
             self._open_backend(name, used)
+        self._check_jobs(first_jobs)
         self._dispatcher = Dispatcher(
             run_id,
             Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
@@ -355,17 +360,39 @@ class Run:
         )
         self._dispatcher.start()
 
-    def _targets_in_use(self) -> list[Target]:
-        """Where the jobs known now would go: only these must be there when the run starts.
+    def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
+        """One job of each rule that will run, and where it would go.
 
-        One job a rule is asked, so that a large DAG costs nothing.
+        One is enough to find out before anything runs which targets have to be there, and what they
+        would refuse; it keeps the start of a large run short.
         """
         by_rule = {
             job.rule.name: job for job in self._workflow.dag.needrun_jobs() if not job.is_local
         }
-        specs = [self._describe(job) for job in by_rule.values()]
-        names = {self._place(spec).target.name for spec in specs}
-        return assembly.reachable(sorted(names), self._targets)
+        found = []
+        for job in by_rule.values():
+            try:
+                spec = self._describe(job)
+            except TakedaError:
+                raise
+            except Exception as error:  # noqa: BLE001 - its functions may need files not there yet
+                self._logger.debug(
+                    f"takeda: {job.rule.name} is looked at when its turn comes: {error}"
+                )
+                continue
+            found.append((spec, self._place(spec)))
+        return found
+
+    def _check_jobs(self, first_jobs: list[tuple[JobSpec, Placement]]) -> None:
+        refusals = []
+        for spec, placement in first_jobs:
+            try:
+                self._backend(placement.target).check_job(spec, placement.target)
+            except (TakedaError, SubmissionError) as error:
+                where = "" if spec.source_line in str(error) else f" ({spec.source_line})"
+                refusals.append(f"rule {spec.rule}{where} on {placement.target.name}: {error}")
+        if refusals:
+            raise TakedaError("\n".join(refusals))
 
     def _make_context(
         self, run_id: str, workdir: Path, state_dir: Path, remote_prefix: str | None
@@ -374,16 +401,30 @@ class Run:
 
         sources_uri = environment_uri = None
         if remote_prefix:
-            from snakemake_executor_takeda.backends.aws import client, readable_errors
+            from botocore.exceptions import ClientError
+
+            from snakemake_executor_takeda.backends.aws import (
+                client,
+                error_code,
+                error_message,
+                readable_errors,
+            )
             from snakemake_executor_takeda.delivery import Delivery
             from snakemake_executor_takeda.outputs import OutputCheck
 
             s3 = client("s3")
             delivery = Delivery(s3, remote_prefix)
-            with readable_errors("s3"):
-                sources_uri = delivery.sources(self._workflow)
-                environment_uri = delivery.environment(dict(self._executor.envvars()))
-            self._closers.append(delivery.close)
+            try:
+                with readable_errors("s3"):
+                    sources_uri = delivery.sources(self._workflow)
+                    self._closers.append(delivery.close)
+                    environment_uri = delivery.environment(dict(self._executor.envvars()))
+            except ClientError as error:
+                raise TakedaError(
+                    f"cannot write to {remote_prefix}: {error_message(error)} "
+                    f"({error_code(error)}). Name a bucket that is there and that you may write to "
+                    "as `default-storage-prefix` or with --takeda-staging"
+                ) from error
             self._output_check = OutputCheck(s3)
             self._closers.append(self._output_check.close)
         return RunContext(

@@ -141,6 +141,11 @@ class Submission:
     tasks: tuple[Task, ...]
 
 
+def submission_to_check(job: JobSpec, target: Target) -> Submission:
+    """A submission of one job that is never sent: a backend sees whether it could be."""
+    return Submission("check", "check", target, (Task("check", job, target),))
+
+
 @dataclass(frozen=True)
 class Accepted:
     """A service's answer to a submission."""

@@ -13,6 +13,7 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     FailureKind,
+    JobSpec,
     Submission,
     Target,
     Update,
@@ -23,7 +24,7 @@ class SubmissionError(Exception):
     """The service refused a submission: its tasks fail with this kind and reason, no other does."""
 
     def __init__(self, kind: FailureKind, reason: str, advice: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(f"{reason}: {advice}" if advice else reason)
         self.kind = kind
         self.reason = reason
         self.advice = advice
@@ -55,6 +56,12 @@ class Backend(Protocol):
 
     def check(self) -> None:
         """Look at every target once, at start. Raises TakedaError naming target, value and fix."""
+
+    def check_job(self, job: JobSpec, target: Target) -> None:
+        """Look at one job of a rule before anything runs, without a call to the service.
+
+        Raises TakedaError or SubmissionError for what `submit` would refuse later.
+        """
 
     def array_limit(self, target: Target) -> int:
         """Most tasks that one submission to this target may hold (1: no arrays)."""

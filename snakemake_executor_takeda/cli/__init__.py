@@ -17,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="takeda",
         description="Run Snakemake pipelines across AWS Batch, Slurm and AWS HealthOmics.",
-        epilog="example: takeda sandbox up && eval \"$(takeda sandbox env)\"",
+        epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (handoff, sandbox):

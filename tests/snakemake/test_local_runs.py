@@ -247,7 +247,9 @@ def test_an_unknown_target_of_a_rule_is_found_before_anything_runs(project):
 
 def test_no_target_at_all_names_the_flags(project):
     project.write("Snakefile", 'rule a:\n    output: "a"\n    shell: "touch {output}"\n')
-    command = [word for word in project.command() if word not in ("--takeda-routing", "routing.yaml")]
+    command = [
+        word for word in project.command() if word not in ("--takeda-routing", "routing.yaml")
+    ]
     result = subprocess.run(command, cwd=project.path, capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "--takeda-batch-queue" in result.stderr

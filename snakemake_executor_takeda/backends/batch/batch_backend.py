@@ -11,14 +11,16 @@ from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
-from snakemake_executor_takeda.backends.batch.submitting import Submitter
+from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
+    JobSpec,
     Submission,
     TakedaError,
     Target,
     Update,
+    submission_to_check,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class BatchBackend:
                 "s3://BUCKET/PREFIX --shared-fs-usage none`"
             )
         check_queues(self._clients.batch_at_once, self._targets)
+
+    def check_job(self, job: JobSpec, target: Target) -> None:
+        job_request(submission_to_check(job, target), self._context)
 
     def array_limit(self, target: Target) -> int:
         return ARRAY_LIMIT

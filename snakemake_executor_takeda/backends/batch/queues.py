@@ -57,9 +57,7 @@ def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> s
     if queue is None:
         near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(others)}."
-        return (
-            f"{where} does not exist in this account and region{hint} Correct `queue` in the policy"
-        )
+        return f"{where} does not exist in this account and region{hint} Correct `queue` in the policy, or --takeda-batch-queue"
     if queue["state"] != "ENABLED":
         return (
             f"{where} is {queue['state']}: enable it with "

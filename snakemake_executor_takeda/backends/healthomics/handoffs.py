@@ -106,6 +106,9 @@ class HealthOmicsBackend:
                     f"{_bucket_trouble(error)}. Name a bucket of this region that you may use"
                 ) from error
 
+    def check_job(self, job: JobSpec, target: Target) -> None:
+        self._prepared(job)
+
     def array_limit(self, target: Target) -> int:
         return 1
 
@@ -183,15 +186,7 @@ class HealthOmicsBackend:
     def _start(self, task: Task) -> runs.StartedRun:
         job = task.job
         options = self._options(task.target)
-        workflow, package = self._workflow(self._definition_path(job))
-        given = parameters.build_parameters(
-            workflow, job.inputs, job.params, address=_input_uri, where=job.source_line
-        )
-        outputs.check_outputs(workflow, job.outputs, job.source_line)
-        for file in (file for named in job.outputs for file in named.files):
-            if not (file.uri or "").startswith("s3://"):
-                raise TakedaError(_no_s3(job, "output", file))
-        runs.check_size(given, job.source_line)
+        workflow, package, given = self._prepared(job)
         request = runs.RunRequest(
             registered=self._registry(options).ensure(package),
             parameters=given,
@@ -205,6 +200,19 @@ class HealthOmicsBackend:
             self._context.run_id,
             is_intact=lambda run: self._is_intact(run, workflow, job),
         )
+
+    def _prepared(self, job: JobSpec) -> tuple[wdl.Workflow, packaging.Package, dict[str, Any]]:
+        """The workflow, what is registered of it, and the run's parameters. Raises TakedaError."""
+        workflow, package = self._workflow(self._definition_path(job))
+        given = parameters.build_parameters(
+            workflow, job.inputs, job.params, address=_input_uri, where=job.source_line
+        )
+        outputs.check_outputs(workflow, job.outputs, job.source_line)
+        for file in (file for named in job.outputs for file in named.files):
+            if not (file.uri or "").startswith("s3://"):
+                raise TakedaError(_no_s3(job, "output", file))
+        runs.check_size(given, job.source_line)
+        return workflow, package, given
 
     def _is_intact(self, run: Mapping[str, Any], workflow: wdl.Workflow, job: JobSpec) -> bool:
         """Whether what a run completed earlier has left is still all there."""

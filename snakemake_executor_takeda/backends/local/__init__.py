@@ -22,6 +22,7 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     FailureKind,
+    JobSpec,
     Outcome,
     Submission,
     Target,
@@ -65,6 +66,9 @@ class LocalBackend:
     def check(self) -> None:
         for name in ("manifests", "logs"):
             (self._context.state_dir / name).mkdir(exist_ok=True)
+
+    def check_job(self, job: JobSpec, target: Target) -> None:
+        """Any job will do."""
 
     def array_limit(self, target: Target) -> int:
         return 10_000

@@ -19,13 +19,13 @@ from snakemake_executor_takeda.backends.slurm.arguments import partitions_of, sb
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
-from snakemake_executor_takeda.values import Accepted, FailureKind, TakedaError
+from snakemake_executor_takeda.values import Accepted, FailureKind, TakedaError, submission_to_check
 from snakemake_executor_takeda.worker.manifest import encode_manifest
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
-    from snakemake_executor_takeda.values import Active, Submission, Target, Update
+    from snakemake_executor_takeda.values import Active, JobSpec, Submission, Target, Update
 
 SUBMIT_PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
 """Between tries to submit while the controller does not answer."""
@@ -86,6 +86,10 @@ class SlurmBackend:
             self._check_scratch(target)
         for folder in (self._exit_records, self._logs, self._manifests):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def check_job(self, job: JobSpec, target: Target) -> None:
+        submission = submission_to_check(job, target)
+        sbatch_options(submission, target.options, self._context.workdir, self._logs)
 
     def array_limit(self, target: Target) -> int:
         """Of the cluster: MaxArraySize and MaxJobCount, read once."""
