@@ -25,21 +25,27 @@ class Process:
 
 def members(home: Path) -> list[Process]:
     """Every living process (daemon, step or job) of the cluster whose home this is."""
-    mark = f"{MARK}={home}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
-            if mark not in (entry / "environ").read_bytes().split(b"\0"):
-                continue
             stat = (entry / "stat").read_text(errors="replace")
+            name, _, rest = stat.partition("(")[2].rpartition(")")
+            if rest.split()[0] not in "ZX" and _is_ours(entry, name, home):
+                found.append(Process(int(entry.name), name))
         except OSError:  # ended meanwhile, or somebody else's
             continue
-        name, _, rest = stat.partition("(")[2].rpartition(")")
-        if rest.split()[0] not in "ZX":
-            found.append(Process(int(entry.name), name))
     return found
+
+
+def _is_ours(entry: Path, name: str, home: Path) -> bool:
+    if f"{MARK}={home}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+        return True
+    # slurmstepd wipes its environment (seen in 24.11), but works where its slurmd keeps its log.
+    if name != "slurmstepd":
+        return False
+    return (entry / "cwd").readlink().is_relative_to(home)
 
 
 def send(processes: Iterable[Process], number: signal.Signals) -> None:

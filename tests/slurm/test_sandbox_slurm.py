@@ -1,6 +1,7 @@
 """The sandbox's Slurm: starts as itself, ends without leftovers, says what is missing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -112,6 +113,29 @@ def test_a_path_that_slurm_cannot_hold(cluster_dir):
 def test_a_number_of_nodes_that_makes_no_sense(tmp_path, nodes):
     with pytest.raises(TakedaError, match="1 to 64 nodes"):
         slurm.up(tmp_path, nodes)
+
+
+def test_a_step_without_the_mark_is_found_by_where_it_works(tmp_path):
+    """Slurm 24.11's slurmstepd wipes its environment, and outlives a slurmd that was killed."""
+    home = tmp_path / "slurm"
+    (home / "log").mkdir(parents=True)
+    step = tmp_path / "slurmstepd"
+    shutil.copy(shutil.which("sleep"), step)
+    # whoever merely stands in the folder, such as a reader of logs, is not the cluster's
+    programs = {"step": [step, "600"], "reader": ["sleep", "600"]}
+    started = {
+        name: subprocess.Popen(words, env={}, cwd=home / "log") for name, words in programs.items()
+    }
+    try:
+        assert [process.pid for process in members(home)] == [started["step"].pid]
+        assert members(tmp_path / "another") == []
+        slurm.down(tmp_path)
+        assert started["step"].wait(10) != 0
+        assert started["reader"].poll() is None
+    finally:
+        for process in started.values():
+            process.kill()
+            process.wait()
 
 
 def test_down_of_nothing(tmp_path):

@@ -8,7 +8,7 @@ from slurm_builders import TRUE, FakeSlurm, active, sighting, submission
 from snakemake_executor_takeda.backends.slurm.client import SlurmSilent
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
-from snakemake_executor_takeda.values import FailureKind
+from snakemake_executor_takeda.values import FailureKind, Shape
 
 
 class Clock:
@@ -74,6 +74,34 @@ def test_success_is_told_with_nodes_wall_time_and_memory(bench):
     assert update.outcome.wall_seconds == 4.0
     assert update.outcome.detail["nodes"] == "node-[1-2]"
     assert update.outcome.detail["max_rss_kib"] == 2048
+
+
+def test_all_nodes_are_told_though_some_were_given_back_already(bench):
+    sent = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun")))
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("COMPLETING", nodes="node-1"))
+    assert bench.poll(sent) == []
+    bench.slurm.sees(sighting("COMPLETED", nodes="node-[1-2]"))
+    (update,) = bench.poll(sent)
+    assert update.outcome.detail["nodes"] == "node-[1-2]"
+
+
+def test_nodes_seen_while_it_ran_are_kept(bench):
+    sent = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun")))
+    bench.slurm.sees(sighting("RUNNING", nodes="node-[1-2]"))
+    bench.poll(sent)
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("COMPLETING", nodes="node-1"))
+    (update,) = bench.poll(sent)
+    assert update.outcome.detail["nodes"] == "node-[1-2]"
+
+
+def test_a_node_that_is_never_given_back_does_not_hold_up_the_end(bench):
+    sent = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun")))
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("COMPLETING", nodes="node-1"))
+    (update,) = bench.until_told(sent)
+    assert update.outcome.succeeded
 
 
 def test_one_query_for_any_number_of_submissions(bench):

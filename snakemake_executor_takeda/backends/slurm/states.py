@@ -55,6 +55,8 @@ class Doubt(StrEnum):
     """Ended for Slurm, but without a record: a shared file system shows it late."""
     UNSETTLED = "unsettled"
     """A record of failure, while Slurm does not say why."""
+    PARTIAL = "partial"
+    """Ended well or not, but of several nodes Slurm lists only those that it has not taken back."""
     ABSENT = "absent"
     """Not in the queue, and without a record."""
     HOPELESS = "hopeless"

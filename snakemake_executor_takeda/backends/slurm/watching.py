@@ -30,6 +30,7 @@ class Patience:
         default_factory=lambda: {
             Doubt.UNRECORDED: 5.0,
             Doubt.UNSETTLED: 60.0,
+            Doubt.PARTIAL: 5.0,
             Doubt.ABSENT: 30.0,
             Doubt.HOPELESS: 60.0,
         }
@@ -104,10 +105,14 @@ class Watcher:
         if sighting is None and record is None:
             return self._absent(one)
         task_id = one.task.task_id
-        if sighting is not None and sighting.nodes:
+        # squeue lists of a COMPLETING job only the nodes that it has not given back.
+        is_partial = sighting is not None and sighting.state == "COMPLETING"
+        if sighting is not None and sighting.nodes and not (is_partial and _spreads(one.task)):
             self._nodes[task_id] = sighting.nodes
         verdict = states.verdict_of(one.task, sighting, record)
         if verdict is not None:
+            if is_partial and task_id not in self._nodes and verdict.doubt is None:
+                verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
                 return None
             if verdict.doubt == Doubt.HOPELESS:
@@ -176,6 +181,10 @@ class Watcher:
         for memory in (self._nodes, self._waiting):
             for task_id in memory.keys() - open_ids:
                 del memory[task_id]
+
+
+def _spreads(task: Task) -> bool:
+    return task.job.shape.nodes > 1 or task.job.shape.tasks > 1
 
 
 def _open_tasks(active: Sequence[Active], logs: Path) -> Iterator[_Open]:
