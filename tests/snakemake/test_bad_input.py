@@ -61,8 +61,19 @@ def snakemake(tmp_path, sandbox_env):
 
     def run(*arguments, storage=storage, **environment):
         result = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "9"]
-            + [*storage, "--takeda-poll-seconds", "0.5", *arguments],
+            [
+                sys.executable,
+                "-m",
+                "snakemake",
+                "--executor",
+                "takeda",
+                "--jobs",
+                "9",
+                *storage,
+                "--takeda-poll-seconds",
+                "0.5",
+                *arguments,
+            ],
             cwd=tmp_path,
             env={**os.environ, **environment},
             capture_output=True,

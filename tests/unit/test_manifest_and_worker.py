@@ -127,8 +127,13 @@ def test_a_signal_reaches_the_tool_behind_a_launcher_that_waits(tmp_path):
         encode_manifest(submission(["/bin/sh", "-c", script]), context(tmp_path))
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake_executor_takeda.worker"]
-        + ["--manifest", str(tmp_path / "manifest")],
+        [
+            sys.executable,
+            "-m",
+            "snakemake_executor_takeda.worker",
+            "--manifest",
+            str(tmp_path / "manifest"),
+        ],
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
