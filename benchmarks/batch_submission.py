@@ -29,11 +29,15 @@ BIN = Path(sys.executable).parent
 
 
 def takeda(*words: str) -> str:
-    return subprocess.run([BIN / "takeda", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        [BIN / "takeda", *words], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def batch_calls() -> dict[str, int]:
-    calls: dict[str, int] = json.loads(takeda("sandbox", "status", "--json"))["api_calls"].get("batch", {})
+    calls: dict[str, int] = json.loads(takeda("sandbox", "status", "--json"))["api_calls"].get(
+        "batch", {}
+    )
     return calls
 
 
