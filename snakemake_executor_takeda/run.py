@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.outputs import OutputCheck
 
 CANCEL_TIMEOUT_SECONDS = 60
+CANCEL_GRACE_SECONDS = 3
 
 
 @dataclass
@@ -120,7 +122,7 @@ class Run:
         for thread in threads:
             thread.start()
         for thread in threads:
-            _join(thread, CANCEL_TIMEOUT_SECONDS)
+            _join(thread, CANCEL_GRACE_SECONDS + 2 * CANCEL_TIMEOUT_SECONDS)
         with self._lock:
             remaining, self._open = list(self._open.values()), {}
         for open_job in remaining:
@@ -466,18 +468,20 @@ class Run:
         return jobs.describe(job, with_input_size=self._with_input_size)
 
     def _cancel_lane(self, lane: Lane) -> None:
-        # A submission under way is accepted first; it would be an orphan otherwise.
-        lane.join(CANCEL_TIMEOUT_SECONDS)
-        active = lane.active()
-        if not active:
-            return
-        try:
-            lane.backend.cancel(active)
-        except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
-            self._logger.error(f"takeda: {error}")
-            return
-        task_ids = [task_id for one in active for task_id in one.open_task_ids]
-        self._record(lambda: self._ledger.cancel(task_ids))
+        # A submission under way is accepted first; it would be an orphan otherwise. One that is stuck
+        # is not waited for before the others are ended.
+        for patience in (CANCEL_GRACE_SECONDS, CANCEL_TIMEOUT_SECONDS):
+            lane.join(patience)
+            active = lane.active()
+            try:
+                lane.backend.cancel(active)
+            except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
+                self._logger.error(f"takeda: {error}")
+                return
+            task_ids = [task_id for one in active for task_id in one.open_task_ids]
+            self._record(partial(self._ledger.cancel, task_ids))
+            if not lane.is_alive():
+                return
 
     def _close_all(self) -> None:
         self._closed = True

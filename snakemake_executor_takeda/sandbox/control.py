@@ -210,6 +210,10 @@ def _clean_up(state_dir: Path) -> int:
         while processes.marked(**mark) and time.monotonic() < deadline:
             time.sleep(0.02)
         left += processes.end_marked(0.0, **mark)
+        if found.runner == "docker":
+            from snakemake_executor_takeda.sandbox.batch.docker_runner import end_containers
+
+            left += end_containers(str(state_dir))
         record.remove(state_dir)
     return left
 

@@ -109,15 +109,26 @@ def test_sources_are_unpacked_into_a_directory_of_the_tasks_own(tmp_path):
     assert list(scratch.iterdir()) == []
 
 
-def test_an_archive_that_leaves_its_directory_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "kind", "link"),
+    [
+        ("../../escaped", tarfile.REGTYPE, ""),
+        ("/tmp/takeda-escaped", tarfile.REGTYPE, ""),
+        ("link", tarfile.SYMTYPE, "../../.."),
+        ("link", tarfile.LNKTYPE, "/etc/hostname"),
+        ("node", tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_an_archive_that_leaves_its_directory_is_refused(tmp_path, name, kind, link):
     archive = tmp_path / "sources.tar.xz"
     with tarfile.open(archive, "w:xz") as tar:
-        info = tarfile.TarInfo("../../escaped")
-        info.size = 1
-        tar.addfile(info, io.BytesIO(b"x"))
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, link
+        tar.addfile(info, io.BytesIO())
     manifest = encode_manifest(submission(["/bin/true"]), context(tmp_path, sources=str(archive)))
-    assert work(manifest, tmp_path, "--scratch", str(tmp_path / "a" / "b")).returncode != 0
-    assert list(tmp_path.rglob("escaped")) == []
+    result = work(manifest, tmp_path, "--scratch", str(tmp_path / "a" / "b"))
+    assert result.returncode != 0 and "leaves their directory" in result.stderr
+    assert list(tmp_path.rglob("escaped")) == [] and not Path("/tmp/takeda-escaped").exists()
 
 
 def test_a_signal_reaches_the_tool_behind_a_launcher_that_waits(tmp_path):

@@ -31,6 +31,7 @@ from snakemake_executor_takeda.sandbox.batch.table import Table
 from snakemake_executor_takeda.sandbox.services import Context
 
 EXITED = "Essential container in task exited"
+NOT_STARTED = "Task failed to start"
 TIMED_OUT = "Job attempt duration exceeded timeout"
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL. (ECS gives 30 seconds.)"""
@@ -111,6 +112,7 @@ class Engine:
         self._cleaning.put(None)
         self._cleaner.join()
         processes.end_marked(GRACE_SECONDS, **{processes.MARK: self._mark})
+        self._runner.end_left()
         self._children.close()
 
     def wake(self) -> None:
@@ -149,10 +151,14 @@ class Engine:
 
     def _loop(self) -> None:
         while not self._stopping:
-            ended = self._children.wait(self._seconds_to_timer())
+            ended = [
+                # outside the lock, as a runner may have to ask around
+                (self._runs[job_id], *self._look_back(self._runs[job_id], returncode))
+                for job_id, returncode in self._children.wait(self._seconds_to_timer())
+            ]
             with self._table.lock:
-                for job_id, returncode in ended:
-                    self._process_ended(self._runs[job_id], returncode)
+                for run, code, ending in ended:
+                    self._process_ended(run, code, ending)
                 while not self._orders.empty():
                     self._orders.get()()
                 self._fire_timers()
@@ -215,7 +221,7 @@ class Engine:
         try:
             process = self._runner.start(run.attempt)
         except StartFailure as failure:
-            ending = Ending("Task failed to start", reason=str(failure))
+            ending = Ending(NOT_STARTED, reason=str(failure))
             with self._table.lock:
                 run.job.log_stream = None
                 self._give_back(run)
@@ -244,11 +250,21 @@ class Engine:
                     lambda: self._force(run, Ending(TIMED_OUT, exit_code=137, can_retry=False)),
                 )
 
-    def _process_ended(self, run: Run, returncode: int) -> None:
+    def _look_back(self, run: Run, returncode: int) -> tuple[int, Ending]:
+        """The exit code, and how the attempt ended by itself."""
+        code = processes.exit_code(returncode)
+        try:
+            reason = self._runner.look_back(run.attempt, code)
+        except StartFailure as failure:
+            return code, Ending(NOT_STARTED, reason=str(failure))
+        return code, Ending(EXITED, exit_code=code, reason=reason)
+
+    def _process_ended(self, run: Run, code: int, ending: Ending) -> None:
         """The process has gone: its room is free at once, the job ends when its log can be read."""
         self._give_back(run)
-        code = processes.exit_code(returncode)
-        ending = run.forced or Ending(EXITED, exit_code=code)
+        if run.forced is None and ending.status_reason == NOT_STARTED:
+            run.job.log_stream = run.job.started_at = None
+        ending = run.forced or ending
         if ending.exit_code is None and not ending.can_retry:
             ending = Ending(ending.status_reason, code, ending.reason, can_retry=False)
         run.ending = ending
@@ -323,6 +339,7 @@ class Engine:
                 (execution.job_id, execution.attempt, now_ms(), None, "the sandbox was ended")
             )
         processes.end_marked(0.0, **{processes.MARK: self._mark})
+        self._runner.end_left()
         with self._table.lock:
             for job in self._table.every_leaf():
                 if job.status in (Status.STARTING, Status.RUNNING):

@@ -1,4 +1,4 @@
-"""What an attempt runs: the command itself as a local process, or `docker run` around it."""
+"""What runs an attempt: the protocol of runners, and the command itself as a local process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from snakemake_executor_takeda.sandbox import processes
-from snakemake_executor_takeda.values import TakedaError
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,20 @@ class Runner(Protocol):
     def start(self, attempt: Attempt) -> subprocess.Popen[bytes]:
         """Raises StartFailure."""
 
+    def look_back(self, attempt: Attempt, exit_code: int) -> str | None:
+        """The reason why the attempt ended so, where its exit code alone does not say it.
+
+        Raises StartFailure where it turns out that its command never began.
+        """
+
     def stop(self, attempt: Attempt) -> None:
         """See to what signals to the process's group do not reach."""
 
     def clean(self, attempt: Attempt) -> None:
         """Take away what the attempt left, after its end."""
+
+    def end_left(self) -> None:
+        """End what is left of this sandbox's attempts beyond marked processes."""
 
 
 class ProcessRunner:
@@ -87,8 +95,12 @@ class ProcessRunner:
             word = attempt.command[0]
             raise StartFailure(
                 f'CannotStartContainerError: Error response from daemon: exec: "{word}": '
-                f"{_why(error)}"
+                f"{explain(error)}"
             ) from None
+
+    def look_back(self, attempt: Attempt, exit_code: int) -> str | None:
+        """The exit code is all that there is to know."""
+        return None
 
     def stop(self, attempt: Attempt) -> None:
         """A group of its own is all that a process has, as far as we know."""
@@ -96,129 +108,11 @@ class ProcessRunner:
     def clean(self, attempt: Attempt) -> None:
         shutil.rmtree(self._directory(attempt), ignore_errors=True)
 
+    def end_left(self) -> None:
+        """Every process carries the mark."""
+
     def _directory(self, attempt: Attempt) -> Path:
         return self._scratch / attempt.name
-
-
-class DockerRunner:
-    """`docker run` with the image, on the host's network, so that the sandbox can be reached."""
-
-    def __init__(self, scratch: Path, mark: str) -> None:
-        """Raises TakedaError where no engine answers."""
-        self._scratch = scratch
-        self._mark = mark
-        scratch.mkdir(parents=True, exist_ok=True)
-        check_engine()
-
-    def start(self, attempt: Attempt) -> subprocess.Popen[bytes]:
-        environment = {
-            # a file for --env-file has no way to say these; the client takes them from here
-            **_with_line_breaks(attempt.environment),
-            **{name: os.environ[name] for name in _DOCKER_CLIENT_VARIABLES if name in os.environ},
-            "PATH": default_path(),
-            "HOME": os.environ.get("HOME", "/"),
-            processes.MARK: self._mark,
-        }
-        file = self._variables_file(attempt)
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as stream:
-                stream.write(environment_file(attempt.environment))
-            return processes.start(
-                docker_command(attempt, file),
-                environment=environment,
-                directory=self._scratch,
-                output=attempt.log,
-            )
-        except (OSError, ValueError) as error:
-            raise StartFailure(f"CannotStartContainerError: {_why(error)}") from None
-
-    def stop(self, attempt: Attempt) -> None:
-        subprocess.Popen(
-            ["docker", "kill", attempt.name],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ).wait()
-
-    def clean(self, attempt: Attempt) -> None:
-        self._variables_file(attempt).unlink(missing_ok=True)
-
-    def _variables_file(self, attempt: Attempt) -> Path:
-        return self._scratch / f"{attempt.name}.env"
-
-
-_DOCKER_CLIENT_VARIABLES = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
-
-
-def check_engine() -> None:
-    """Raises TakedaError where `docker` is missing or its engine does not answer."""
-    advice = "start it, or leave out `--runner docker` to run jobs as local processes"
-    try:
-        answer = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise TakedaError(
-            f"there is no `docker` command on this machine; install it, or {advice[10:]}"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise TakedaError(f"the Docker engine does not answer: {advice}") from None
-    if answer.returncode != 0:
-        said = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise TakedaError(f"the Docker engine does not answer ({said}): {advice}")
-
-
-def docker_command(attempt: Attempt, variables_file: Path) -> list[str]:
-    """The `docker run` for an attempt. No value of its environment is in it."""
-    container = attempt.container
-    argv = [
-        *("docker", "run", "--rm", "--init", "--network", "host", "--name", attempt.name),
-        *("--cpus", f"{attempt.vcpus:g}", "--memory", f"{attempt.memory_mib}m"),
-        *("--env-file", str(variables_file)),
-    ]
-    for name in _with_line_breaks(attempt.environment):
-        argv += ["--env", name]
-    if attempt.gpus:
-        argv += ["--gpus", str(attempt.gpus)]
-    if container.get("user"):
-        argv += ["--user", container["user"]]
-    if container.get("readonlyRootFilesystem"):
-        argv += ["--read-only"]
-    if container.get("privileged"):
-        argv += ["--privileged"]
-    linux = container.get("linuxParameters", {})
-    if linux.get("sharedMemorySize"):
-        argv += ["--shm-size", f"{linux['sharedMemorySize']}m"]
-    for limit in container.get("ulimits", []):
-        argv += ["--ulimit", f"{limit['name']}={limit['softLimit']}:{limit['hardLimit']}"]
-    hosts = {
-        volume["name"]: volume["host"]["sourcePath"]
-        for volume in container.get("volumes", [])
-        if volume.get("host", {}).get("sourcePath")
-    }
-    for mount in container.get("mountPoints", []):
-        if mount.get("sourceVolume") in hosts:
-            option = (
-                f"type=bind,source={hosts[mount['sourceVolume']]},target={mount['containerPath']}"
-            )
-            argv += ["--mount", option + (",readonly" if mount.get("readOnly") else "")]
-    # an option can not be an image's name, whatever a definition says
-    return [*argv, "--", container["image"], *attempt.command]
-
-
-def environment_file(environment: Mapping[str, str]) -> str:
-    """The text of a file for `--env-file`."""
-    left = _with_line_breaks(environment)
-    return "".join(f"{name}={value}\n" for name, value in environment.items() if name not in left)
-
-
-def _with_line_breaks(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if "\n" in value}
 
 
 def default_path() -> str:
@@ -229,7 +123,8 @@ def default_path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), *places])
 
 
-def _why(error: OSError | ValueError) -> str:
+def explain(error: OSError | ValueError) -> str:
+    """Why a program could not be started, in the engine's words."""
     if isinstance(error, FileNotFoundError):
         return "executable file not found in $PATH"
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)

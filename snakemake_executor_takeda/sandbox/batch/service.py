@@ -10,11 +10,12 @@ from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits, listing, views
 from snakemake_executor_takeda.sandbox.batch.definitions import Definitions
+from snakemake_executor_takeda.sandbox.batch.docker_runner import DockerRunner
 from snakemake_executor_takeda.sandbox.batch.engine import Engine, now_ms
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Status, new_job
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 from snakemake_executor_takeda.sandbox.batch.queues import Queues
-from snakemake_executor_takeda.sandbox.batch.runners import DockerRunner, ProcessRunner, Runner
+from snakemake_executor_takeda.sandbox.batch.runners import ProcessRunner, Runner
 from snakemake_executor_takeda.sandbox.batch.store import Store
 from snakemake_executor_takeda.sandbox.batch.submission import make_spec, set_dependencies
 from snakemake_executor_takeda.sandbox.batch.table import Table
