@@ -52,12 +52,15 @@ def run_workflow(
     must be empty; it holds all that miniwdl writes, and the output files. No more tasks run at a
     time than their `cpu` sums up to `cores` (default: the cores this process may use).
 
-    Raises WorkflowFailed, TakedaError for parameters that miniwdl refuses, KeyboardInterrupt when a
-    signal ended it; its tasks are ended by then.
+    Raises WorkflowFailed, TakedaError for parameters that miniwdl refuses or a Docker engine that
+    does not answer, KeyboardInterrupt when a signal ended it; its tasks are ended by then.
     """
     import WDL
     from WDL.runtime import config
     from WDL.runtime.error import RunFailed
+
+    if runner == "docker":
+        _prepare_docker()
 
     logger = _quiet_logger(verbose)
     # The process runner gives the same result for everybody: no one's own miniwdl.cfg applies.
@@ -66,6 +69,8 @@ def run_workflow(
         {
             "scheduler": {"container_backend": RUNNERS[runner], "task_concurrency": cores or 0},
             "call_cache": {"get": False, "put": False},
+            # between a signal and the end of the task's container lies one such period
+            "docker_swarm": {"polling_period_seconds": 0.5},
         }
     )
     target = workflow.document.workflow
@@ -85,6 +90,35 @@ def run_workflow(
     return result
 
 
+def _prepare_docker() -> None:
+    """Raises TakedaError where no engine answers. Says so where miniwdl will change its mode."""
+    import docker  # type: ignore[import-untyped]
+    from WDL.runtime.backend.docker_swarm import SwarmContainer
+
+    # Without one, the shell is process 1 and does not hear a stop: it would live ten seconds longer.
+    SwarmContainer.create_service_kwargs = {"init": True}
+
+    # miniwdl asks the Docker SDK, which knows no `docker context`: so does this check
+    try:
+        client = docker.from_env(version="auto")
+        try:
+            swarm = client.info().get("Swarm", {}).get("LocalNodeState")
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError) as error:
+        said = " ".join(str(error).split())
+        raise TakedaError(
+            f"the Docker engine does not answer ({said}): start it, set DOCKER_HOST to its socket, "
+            "or leave out `--runner docker` to run tasks as local processes"
+        ) from None
+    if swarm == "inactive":
+        print(
+            "note: miniwdl turns on the Docker engine's swarm mode on 127.0.0.1; "
+            "`docker swarm leave --force` turns it off again",
+            file=sys.stderr,
+        )
+
+
 def _explain(error: Any) -> BaseException:
     from WDL.runtime.error import CommandFailed, RunFailed, Terminated
 
@@ -100,6 +134,9 @@ def _explain(error: Any) -> BaseException:
     if isinstance(inner, CommandFailed):
         reason = f"the command failed with exit status {inner.exit_status}"
         return WorkflowFailed(task, reason, inner.exit_status, read_tail(Path(inner.stderr_file)))
+    refusal = getattr(inner, "explanation", None)  # of the Docker SDK's APIError
+    if isinstance(refusal, str):
+        return WorkflowFailed(task, f"the Docker engine refuses: {' '.join(refusal.split())}")
     pos = getattr(inner, "pos", None)
     place = f"{Path(pos.abspath).name}:{pos.line}: " if pos is not None else ""
     return WorkflowFailed(task, f"{place}{' '.join(str(inner).split()) or type(inner).__name__}")
