@@ -36,6 +36,7 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
         inputs=_named_files(job.input) if handoff and not is_group else (),
         outputs=_named_files(job.output) if not is_group else _positional(job.output),
         params=_named_params(job.params) if handoff and not is_group else {},
+        benchmark=_file(job.benchmark) if not is_group and job.benchmark else None,
         input_bytes=_input_bytes(job) if with_input_size else None,
         source_line=source_line,
         is_group=is_group,
@@ -86,10 +87,30 @@ def job_name(run_id: str, rule: str, number: int) -> str:
     return f"takeda-{safe}-{run_id}-{number}"
 
 
-def files(named: Iterable[NamedFiles]) -> Iterator[File]:
-    """All files of some inputs or outputs, names forgotten."""
-    for group in named:
+def products(job: JobSpec) -> Iterator[File]:
+    """All that has to be there when a job has succeeded."""
+    for group in job.outputs:
         yield from group.files
+    if job.benchmark:
+        yield job.benchmark
+
+
+def look_again_at_directories(job: Any, dag: Any) -> None:
+    """Make Snakemake ask S3 anew whether a job's directory() outputs are there.
+
+    snakemake-storage-plugin-s3 (0.3.6) remembers in each storage object, as `_is_dir`, that a
+    directory was absent when the DAG was built, and never looks again: where another machine makes
+    the directory, the whole run ends with "missing in storage".
+    """
+    members = job.jobs if job.is_group() else [job]
+    for member in members:
+        made = {str(f) for f in member.output if f.is_directory}
+        if not made:
+            continue
+        for reader in (member, *dag.depending.get(member, ())):
+            for f in (*reader.output, *reader.input):
+                if str(f) in made and getattr(f, "is_storage", False):
+                    f.storage_object._is_dir = None
 
 
 def _source_line(rule: Any) -> str:

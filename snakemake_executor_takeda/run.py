@@ -90,10 +90,10 @@ class Run:
             self._close_all()
             raise
 
-    def take(self, jobs: list[Any]) -> None:
+    def take(self, ready_jobs: list[Any]) -> None:
         """Take ready jobs and return at once."""
         ready = []
-        for job in jobs:
+        for job in ready_jobs:
             self._executor.run_job_pre(job)
             key = self._next_key
             self._next_key += 1
@@ -193,7 +193,7 @@ class Run:
         for task_id, outcome in outcomes.items():
             open_job = self._open_job(task_id)
             if outcome.succeeded and open_job:
-                outputs[task_id] = list(jobs.files(open_job.ready.job.outputs))
+                outputs[task_id] = list(jobs.products(open_job.ready.job))
         try:
             missing = self._output_check.missing(file for one in outputs.values() for file in one)
         except Exception as error:  # noqa: BLE001 - whatever is thrown, these jobs get their report
@@ -228,6 +228,7 @@ class Run:
         self._summary.ended(open_job.ready.job, placement, outcome)
         if outcome.succeeded:
             self._event("succeeded", open_job, wall_seconds=outcome.wall_seconds, **outcome.detail)
+            jobs.look_again_at_directories(open_job.job, self._workflow.dag)
             self._executor.report_job_success(open_job.info())
             return
         self._event(
@@ -486,7 +487,11 @@ class Run:
     def _close_all(self) -> None:
         self._closed = True
         while self._closers:
-            self._closers.pop()()
+            close = self._closers.pop()
+            try:
+                close()
+            except Exception as error:  # noqa: BLE001 - the others are still closed
+                self._logger.error(f"takeda: {error}")
 
 
 def failure_text(target: Target | None, external_id: str | None, outcome: Outcome) -> str:

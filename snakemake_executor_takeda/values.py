@@ -85,6 +85,7 @@ class JobSpec:
     outputs: tuple[NamedFiles, ...] = ()
     params: Mapping[str, Any] = field(default_factory=dict)
     """Named params as Snakemake evaluated them."""
+    benchmark: File | None = None
     input_bytes: int | None = None
     """Size of the inputs where it is known without a remote call."""
     source_line: str = ""

@@ -18,6 +18,9 @@ _OUTPUT_LISTS = ("logs/outputs.json", "logs/output.json")
 # One CopyObject takes up to 5 GiB and needs no parts to be put together again.
 _MULTIPART_FROM_BYTES = 1 << 30
 _PART_BYTES = 256 << 20
+_BENCHMARK_COLUMNS = (
+    ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"]
+)
 
 
 def read_outputs(s3: S3Client, run_output_uri: str) -> dict[str, Any]:
@@ -48,6 +51,17 @@ def deliver(s3: S3Client, deliveries: Sequence[Delivery]) -> None:
             _copy_tree(s3, one.source, target)
         else:
             _copy(s3, one.source, target)
+
+
+def deliver_benchmark(s3: S3Client, uri: str, seconds: float) -> None:
+    """Write the table that Snakemake expects of `benchmark:`. A run's wall time is known; what its
+    tasks used is not told per run."""
+    clock = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
+    unknown = ["NA"] * (len(_BENCHMARK_COLUMNS) - 2)
+    rows = [_BENCHMARK_COLUMNS, [f"{seconds:.4f}", clock, *unknown]]
+    bucket, key = split_s3_uri(uri)
+    body = "".join("\t".join(row) + "\n" for row in rows)
+    s3.put_object(Bucket=bucket, Key=key, Body=body.encode())
 
 
 def exists(s3: S3Client, one: Delivery) -> bool:

@@ -302,6 +302,9 @@ class HealthOmicsBackend:
             produced = delivery.read_outputs(self._s3, run["runOutputUri"])
             found = outputs.match_outputs(workflow, job.outputs, produced, job.source_line)
             delivery.deliver(self._s3, found)
+            if job.benchmark and job.benchmark.uri:
+                seconds = diagnosis.wall_time(run) or 0.0
+                delivery.deliver_benchmark(self._s3, job.benchmark.uri, seconds)
         except TakedaError as error:
             return Outcome(
                 FailureKind.USER,

@@ -57,7 +57,6 @@ class LocalBackend:
 
     def __init__(self, targets: Sequence[Target], context: RunContext) -> None:
         self._context = context
-        self._cpus = {target.name: target.options.cpus for target in targets}
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Submission, int]] = deque()
         self._running: dict[str, _Running] = {}
@@ -115,11 +114,13 @@ class LocalBackend:
         while self._waiting:
             submission, index = self._waiting[0]
             task = submission.tasks[index]
-            name = task.target.name
+            target = task.target
             busy = sum(
-                _cpus(one.task) for one in self._running.values() if one.task.target.name == name
+                _cpus(one.task)
+                for one in self._running.values()
+                if one.task.target.name == target.name
             )
-            if busy and busy + _cpus(task) > self._cpus[name]:
+            if busy and busy + _cpus(task) > target.options.cpus:
                 return
             self._waiting.popleft()
             self._start(submission, index)

@@ -1,0 +1,130 @@
+"""A pipeline with what real pipelines use, unedited, with nothing shared but S3."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+
+import boto3
+import pytest
+
+SNAKEFILE = """
+envvars: "GREETING"
+configfile: "config/config.yaml"
+include: "rules/more.smk"
+import helper
+
+SAMPLES = ["a", "b"]
+
+rule all:
+    input: "report.txt", "gathered.txt", "tree"
+
+rule from_function:
+    input: lambda wildcards: f"raw/{wildcards.sample}.txt"
+    output: temp("counted/{sample}.txt")
+    params: suffix=lambda wildcards, input: len(input)
+    log: "logs/{sample}.log"
+    benchmark: "bench/{sample}.tsv"
+    threads: 2
+    resources: mem_mb=lambda wildcards, attempt: 200 * attempt
+    shell: "cat {input} > {output}; echo {params.suffix} {threads} >> {output}; echo hi > {log}"
+
+rule raw:
+    output: "raw/{sample}.txt"
+    run:
+        with open(output[0], "w") as file:
+            file.write(f"{wildcards.sample} {config['word']} {os.environ['GREETING']}\\n")
+
+rule report:
+    input: expand("counted/{sample}.txt", sample=SAMPLES)
+    output: "report.txt"
+    script: "scripts/report.py"
+
+rule folder:
+    output: directory("tree")
+    shell: "mkdir -p {output}/deep; echo 1 > {output}/deep/one; echo 2 > {output}/two"
+
+checkpoint split:
+    output: listing="parts.txt", folder=directory("parts")
+    shell:
+        "mkdir -p {output.folder}; for n in 1 2 3; do"
+        " echo $n > {output.folder}/$n.txt; echo $n >> {output.listing}; done"
+
+def parts(wildcards):
+    with checkpoints.split.get().output.listing.open() as listing:
+        return expand("squared/{n}.txt", n=listing.read().split())
+
+rule square:
+    input: "parts"
+    output: "squared/{n}.txt"
+    group: "squares"
+    shell: "n=$(cat {input}/{wildcards.n}.txt); echo $((n * n)) > {output}"
+
+rule gather:
+    input: parts
+    output: "gathered.txt"
+    localrule: True
+    shell: "cat {input} > {output}"
+"""
+
+
+@pytest.fixture
+def project(tmp_path, sandbox_env):
+    files = {
+        "Snakefile": SNAKEFILE,
+        "config/config.yaml": "word: configured\n",
+        "rules/more.smk": "rule unused:\n    output: 'never'\n    shell: 'touch {output}'\n",
+        "scripts/report.py": "lines = [open(f).read() for f in snakemake.input]\n"
+        "open(snakemake.output[0], 'w').write(''.join(lines))\n",
+        "helper.py": "WORD = 'beside the Snakefile'\n",
+        # A module of this name beside the Snakefile must not become Python's own `queue`.
+        "queue.py": "raise RuntimeError('the wrong queue')\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+@pytest.mark.sandbox
+def test_everything_runs_as_it_is(project):
+    bucket = f"test-{uuid.uuid4().hex}"
+    s3 = boto3.client("s3")
+    s3.create_bucket(Bucket=bucket)
+    # `helper.py` and `queue.py` are sources only where git knows them, which is Snakemake's rule.
+    for words in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *words], cwd=project, check=True)
+    command = [
+        *(sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "50"),
+        *("--takeda-batch-queue", "takeda-sandbox", "--takeda-poll-seconds", "0.5"),
+        *("--default-storage-provider", "s3", "--shared-fs-usage", "none"),
+        *("--default-storage-prefix", f"s3://{bucket}/run", "--local-cores", "2"),
+    ]
+    environment = {**os.environ, "GREETING": "hello", "PYTHONSAFEPATH": "1"}
+    result = subprocess.run(
+        command,
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+
+    def content(key):
+        return s3.get_object(Bucket=bucket, Key=f"run/{key}")["Body"].read().decode()
+
+    assert content("report.txt") == "a configured hello\n1 2\nb configured hello\n1 2\n"
+    assert content("gathered.txt") == "1\n4\n9\n"
+    assert content("logs/a.log") == "hi\n"
+    assert content("bench/a.tsv").startswith("s\th:m:s")
+    keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+    assert {"run/tree/deep/one", "run/tree/two"} <= keys
+    assert "run/counted/a.txt" not in keys, "temp() files are removed"
+    lines = (project / ".snakemake/takeda/events.jsonl").read_text().splitlines()
+    succeeded = [event for event in map(json.loads, lines) if event["event"] == "succeeded"]
+    assert {event["rule"] for event in succeeded} >= {"raw", "from_function", "report", "split"}
+    assert not [key for key in keys if key.endswith("environment.json")], "removed at the end"
