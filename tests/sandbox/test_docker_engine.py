@@ -204,7 +204,7 @@ def test_mounts_and_limits(engine: Engine) -> None:
     )
     job = engine.run(
         *("sh", "-c"),
-        "ls /ref; touch /scratch/x && touch /fast/y && echo written; ulimit -n;"
+        "exec 2>&1; ls /ref; touch /scratch/x && touch /fast/y && echo written; ulimit -n;"
         " touch /ref/z; touch /w; true",
         jobDefinition="mounts",
     )
