@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from snakemake_executor_takeda.sandbox.batch.jobs import (
     spec_to_json,
     state_of,
 )
+from snakemake_executor_takeda.sandbox.database import connect
 
 _SCHEMA = """
 create table if not exists batch_resources (
@@ -51,11 +51,7 @@ class Store:
 
     def __init__(self, database: Path) -> None:
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = normal")
-        self._connection.execute("pragma busy_timeout = 10000")
-        self._connection.executescript(_SCHEMA)
+        self._connection = connect(database, _SCHEMA)
 
     def close(self) -> None:
         with self._lock:

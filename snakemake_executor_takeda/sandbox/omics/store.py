@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from snakemake_executor_takeda.sandbox.database import connect
 
 Record = dict[str, Any]
 
@@ -31,11 +32,7 @@ class Store:
 
     def __init__(self, database: Path) -> None:
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(database, check_same_thread=False, isolation_level=None)
-        self._connection.execute("pragma journal_mode = wal")
-        self._connection.execute("pragma synchronous = normal")
-        self._connection.execute("pragma busy_timeout = 10000")
-        self._connection.executescript(_SCHEMA)
+        self._connection = connect(database, _SCHEMA)
 
     def close(self) -> None:
         with self._lock:
