@@ -18,9 +18,18 @@ _OUTPUT_LISTS = ("logs/outputs.json", "logs/output.json")
 # One CopyObject takes up to 5 GiB and needs no parts to be put together again.
 _MULTIPART_FROM_BYTES = 1 << 30
 _PART_BYTES = 256 << 20
-_BENCHMARK_COLUMNS = (
-    ["s", "h:m:s", "max_rss", "max_vms", "max_uss", "max_pss", "io_in", "io_out", "mean_load", "cpu_time"]
-)
+_BENCHMARK_COLUMNS = [
+    "s",
+    "h:m:s",
+    "max_rss",
+    "max_vms",
+    "max_uss",
+    "max_pss",
+    "io_in",
+    "io_out",
+    "mean_load",
+    "cpu_time",
+]
 
 
 def read_outputs(s3: S3Client, run_output_uri: str) -> dict[str, Any]:
