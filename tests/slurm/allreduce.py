@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""A real MPI program without a compiler: sums ranks + 1 over all ranks by Open MPI's library.
+
+Each rank says where Slurm put it. MPI's handles are addresses of globals in Open MPI's ABI.
+"""
+
+import ctypes
+import os
+
+mpi = ctypes.CDLL("libmpi.so.40", mode=ctypes.RTLD_GLOBAL)
+
+
+def handle(name):
+    return ctypes.byref(ctypes.c_char.in_dll(mpi, name))
+
+
+world = handle("ompi_mpi_comm_world")
+rank, size, total = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+mpi.MPI_Init(None, None)
+mpi.MPI_Comm_rank(world, ctypes.byref(rank))
+mpi.MPI_Comm_size(world, ctypes.byref(size))
+mine = ctypes.c_int(rank.value + 1)
+addition, integer = handle("ompi_mpi_op_sum"), handle("ompi_mpi_int")
+mpi.MPI_Allreduce(ctypes.byref(mine), ctypes.byref(total), 1, integer, addition, world)
+node = os.environ.get("SLURMD_NODENAME", "?")
+print(f"rank {rank.value} of {size.value} on {node}: sum {total.value}", flush=True)
+mpi.MPI_Finalize()
