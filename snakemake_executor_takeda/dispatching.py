@@ -53,6 +53,8 @@ class Dispatcher(threading.Thread):
         self._key_resources = key_resources
         self._send = send
         self._inbox: queue.SimpleQueue[list[Ready] | None] = queue.SimpleQueue()
+        self._delay_lock = threading.Lock()
+        self._delayed: list[tuple[float, Ready]] = []
         self._stopping = False
         self._tasks = 0
         self._submissions = 0
@@ -61,6 +63,12 @@ class Dispatcher(threading.Thread):
         """Take jobs; returns at once."""
         self._inbox.put(ready)
 
+    def hand_over_later(self, ready: Ready, delay_seconds: float) -> None:
+        """Take a job that shall wait for some time; returns at once."""
+        with self._delay_lock:
+            self._delayed.append((time.monotonic() + delay_seconds, ready))
+        self._inbox.put(None)
+
     def stop(self) -> None:
         """Send nothing more."""
         self._stopping = True
@@ -68,17 +76,32 @@ class Dispatcher(threading.Thread):
 
     def run(self) -> None:
         while not self._stopping:
-            due_at = self._coalescer.next_due()
-            timeout = None if due_at is None else max(0.0, due_at - time.monotonic())
             try:
-                batch = self._inbox.get(timeout=timeout)
-                for ready in batch or ():
+                for ready in self._inbox.get(timeout=self._pause()) or ():
                     self._take(ready)
             except queue.Empty:
                 pass
+            for ready in self._waited_long_enough():
+                self._take(ready)
             if not self._stopping:
                 for members in self._coalescer.due(time.monotonic()):
                     self._send_off(members)
+
+    def _pause(self) -> float | None:
+        """Seconds until there is something to do of itself, None where nothing waits."""
+        with self._delay_lock:
+            moments = [moment for moment, _ in self._delayed]
+        due_at = self._coalescer.next_due()
+        if due_at is not None:
+            moments.append(due_at)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _waited_long_enough(self) -> list[Ready]:
+        now = time.monotonic()
+        with self._delay_lock:
+            ready = [one for moment, one in self._delayed if moment <= now]
+            self._delayed = [item for item in self._delayed if item[0] > now]
+        return ready
 
     def _take(self, ready: Ready) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,16 @@ class EventLog:
     def __init__(self, path: Path, run_id: str) -> None:
         self._run_id = run_id
         self._lock = threading.Lock()
-        self._file = path.open("a", encoding="utf-8")
+        # A file name need not be UTF-8: what has no character becomes a JSON escape.
+        self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(
         self,
         event: str,
         job: JobSpec,
         target: Target | None,
-        external_id: str | None = None,
-        **detail: Any,
+        external_id: str | None,
+        detail: Mapping[str, Any],
     ) -> None:
         """One event of one job: `placed`, `submitted`, `started`, `interrupted`, `resubmitted`,
         `succeeded`, `failed`, `reattached` or `cancelled`."""
@@ -40,7 +42,7 @@ class EventLog:
             "target": target.name if target else None,
             "backend": target.backend if target else None,
             "external_id": external_id,
-            "detail": detail,
+            "detail": dict(detail),
         }
         line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
         with self._lock:

@@ -77,7 +77,7 @@ class Ledger:
                         task.task_id,
                         submission.submission_id,
                         str(task.job.job_id),
-                        task.job.rule,
+                        _text(task.job.rule),
                         json.dumps(dict(task.job.wildcards)),
                         task.job.attempt,
                     )
@@ -109,7 +109,7 @@ class Ledger:
             db.execute(
                 "update task set state = 'failed', kind = ?, reason = ?, ended_at = ? "
                 "where submission_id = ?",
-                (outcome.kind, outcome.reason, time.time(), submission.submission_id),
+                (outcome.kind, _text(outcome.reason), time.time(), submission.submission_id),
             )
 
     def end(self, outcomes: Mapping[str, Outcome]) -> None:
@@ -132,7 +132,10 @@ class Ledger:
         with self._transaction() as db:
             db.executemany(
                 "update task set state = ?, kind = ?, reason = ?, ended_at = ? where task_id = ?",
-                [(state, one.kind, one.reason, now, task_id) for task_id, state, one in ends],
+                [
+                    (state, one.kind, _text(one.reason), now, task_id)
+                    for task_id, state, one in ends
+                ],
             )
 
     @contextmanager
@@ -141,7 +144,14 @@ class Ledger:
             self._db.execute("begin immediate")
             try:
                 yield self._db
+                self._db.execute("commit")
             except BaseException:
-                self._db.execute("rollback")
+                # A full disk may have ended the transaction already.
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
                 raise
-            self._db.execute("commit")
+
+
+def _text(text: str) -> str:
+    """SQLite takes Unicode only; a file name in a reason need not be."""
+    return text.encode(errors="backslashreplace").decode()

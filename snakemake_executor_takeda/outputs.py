@@ -10,6 +10,7 @@ from snakemake_executor_takeda.backends.aws import error_code, http_status, spli
 from snakemake_executor_takeda.values import File
 
 PARALLEL_CALLS = 16
+MISSING = "missing"
 
 
 class OutputCheck:
@@ -19,17 +20,25 @@ class OutputCheck:
         self._s3 = s3
         self._pool = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="takeda-outputs")
 
-    def missing(self, outputs: Iterable[File]) -> set[File]:
-        """Those that are not there. Files outside S3 count as there: Snakemake looks for them."""
-        files = [file for file in outputs if file.uri and file.uri.startswith("s3://")]
-        return {
-            file
-            for file, there in zip(files, self._pool.map(self._exists, files), strict=True)
-            if not there
-        }
+    def problems(self, outputs: Iterable[File]) -> dict[File, str]:
+        """Those that are not there, and those that S3 did not tell about, with a word of why.
+
+        Files outside S3 count as there: Snakemake looks for them.
+        """
+        files = {file for file in outputs if file.uri and file.uri.startswith("s3://")}
+        found = zip(files, self._pool.map(self._problem, files), strict=True)
+        return {file: problem for file, problem in found if problem}
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _problem(self, file: File) -> str | None:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return None if self._exists(file) else MISSING
+        except (BotoCoreError, ClientError) as error:
+            return str(error)
 
     def _exists(self, file: File) -> bool:
         from botocore.exceptions import ClientError

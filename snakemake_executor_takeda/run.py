@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -19,7 +20,9 @@ from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import EventLog
+from snakemake_executor_takeda.interrupts import only_the_first_interrupt
 from snakemake_executor_takeda.ledger import Ledger
+from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.retrying import Resubmit, next_step
 from snakemake_executor_takeda.values import (
@@ -54,6 +57,7 @@ class OpenJob:
     external_id: str | None = None
     announced: bool = False
     started: bool = False
+    reported: bool = False
     interruptions: Counter[str] = field(default_factory=Counter)
     """How often it lost its node, by target."""
 
@@ -79,6 +83,9 @@ class Run:
         self._lanes: dict[str, Lane] = {}
         self._backends: dict[str, Backend] = {}
         self._closers: list[Callable[[], None]] = []
+        self._limits: dict[str, int] = {}
+        self._refused_backends: dict[str, TakedaError] = {}
+        self._cancelled = False
         self._closed = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
@@ -112,12 +119,14 @@ class Run:
 
     def cancel(self) -> None:
         """Stop sending, then end in every backend, all at once, what was sent."""
+        with self._lock:
+            self._cancelled = True
+            lanes = list(self._lanes.values())
         self._dispatcher.stop()
-        for lane in self._lanes.values():
-            lane.stop()
+        for lane in lanes:
+            lane.stop(cancelling=True)
         threads = [
-            threading.Thread(target=self._cancel_lane, args=(lane,), daemon=True)
-            for lane in self._lanes.values()
+            threading.Thread(target=self._cancel_lane, args=(lane,), daemon=True) for lane in lanes
         ]
         for thread in threads:
             thread.start()
@@ -132,15 +141,19 @@ class Run:
         """Say what was done, and free everything. Safe to call twice."""
         if self._closed:
             return
+        with self._lock:
+            lanes = list(self._lanes.values())
         self._dispatcher.stop()
-        for lane in self._lanes.values():
+        for lane in lanes:
             lane.stop()
-        for thread in (self._dispatcher, *self._lanes.values()):
+        for thread in (self._dispatcher, *lanes):
             _join(thread, CANCEL_TIMEOUT_SECONDS)
-        table = self._summary.text()
-        if table:
-            self._logger.info(f"\n{table}\n")
-        self._close_all()
+        try:
+            table = self._summary.text()
+            if table:
+                self._logger.info(f"\n{table}\n")
+        finally:
+            self._close_all()
 
     # What the lanes tell (LaneListener).
 
@@ -160,28 +173,29 @@ class Run:
             if open_job is None:
                 continue
             open_job.external_id = accepted.task_external_ids[task.task_id]
-            self._event("submitted", open_job, submission=accepted.external_id, tasks=count)
+            self._event("submitted", open_job, {"submission": accepted.external_id, "tasks": count})
             if not open_job.announced:
                 open_job.announced = True
-                self._executor.report_job_submission(open_job.info())
+                self._announce(open_job)
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
         self._record(lambda: self._ledger.refuse(submission, outcome))
-        for task in submission.tasks:
-            self._settle(task.task_id, outcome)
+        self._settle_all({task.task_id: outcome for task in submission.tasks})
 
     def started(self, update: Update) -> None:
         open_job = self._open_job(update.task_id)
         if open_job and not open_job.started:
             open_job.started = True
-            self._event("started", open_job, **update.detail)
+            self._event("started", open_job, update.detail)
 
     def ended(self, updates: list[Update]) -> None:
         outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
         outcomes |= self._without_outputs(outcomes)
         self._record(lambda: self._ledger.end(outcomes))
-        for task_id, outcome in outcomes.items():
-            self._settle(task_id, outcome)
+        self._settle_all(outcomes)
+
+    def trouble(self, message: str) -> None:
+        self._logger.warning(f"takeda: {message}")
 
     # From an outcome to the one report.
 
@@ -194,54 +208,76 @@ class Run:
             open_job = self._open_job(task_id)
             if outcome.succeeded and open_job:
                 outputs[task_id] = list(jobs.products(open_job.ready.job))
-        try:
-            missing = self._output_check.missing(file for one in outputs.values() for file in one)
-        except Exception as error:  # noqa: BLE001 - whatever is thrown, these jobs get their report
-            reason = f"it ended well, but S3 did not say whether its outputs are there: {error}"
-            return {
-                task_id: replace(outcomes[task_id], kind=FailureKind.LOST, reason=reason)
-                for task_id in outputs
-            }
+        problems = self._output_check.problems(file for one in outputs.values() for file in one)
         failures = {}
         for task_id, files in outputs.items():
-            absent = [str(file.uri) for file in files if file in missing]
-            if absent:
+            absent = {str(file.uri): problems[file] for file in files if file in problems}
+            if not absent:
+                continue
+            if set(absent.values()) == {MISSING}:
                 failures[task_id] = replace(
                     outcomes[task_id],
                     kind=FailureKind.USER,
                     reason=f"it ended well, but did not leave {', '.join(absent)}",
                     advice="look in the job's log whether the command writes exactly these outputs",
                 )
+            else:
+                words = "; ".join(f"{uri}: {problem}" for uri, problem in absent.items())
+                reason = f"it ended well, but its outputs could not be looked up: {words}"
+                failures[task_id] = replace(outcomes[task_id], kind=FailureKind.LOST, reason=reason)
         return failures
 
+    def _settle_all(self, outcomes: Mapping[str, Outcome]) -> None:
+        for task_id, outcome in outcomes.items():
+            try:
+                self._settle(task_id, outcome)
+            except Exception as error:  # noqa: BLE001 - one job's trouble must not keep the others
+                self._rescue(self._key_of_task.get(task_id, -1), error)
+
+    def _rescue(self, key: int, error: Exception) -> None:
+        """Something threw on the way to a job's report: Snakemake must hear of the job all the same."""
+        with self._lock:
+            open_job = self._open.pop(key, None)
+        self._logger.error(f"takeda: a job could not be reported in full: {error!r}")
+        if open_job and not open_job.reported:
+            self._workflow.scheduler.error_callback(open_job.job)
+
     def _settle(self, task_id: str, outcome: Outcome) -> None:
-        key = self._key_of_task[task_id]
+        key = self._key_of_task.get(task_id, -1)
         open_job = self._open_job(task_id)
-        if open_job is None or open_job.placement is None:
+        if open_job is None or open_job.placement is None or self._cancelled:
             return
         placement = open_job.placement
         if not outcome.succeeded and self._sent_again(open_job, placement, outcome):
             return
         with self._lock:
-            if self._open.pop(key, None) is None:
+            if self._open.get(key) is not open_job:
                 return
+        facts = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
         self._summary.ended(open_job.ready.job, placement, outcome)
         if outcome.succeeded:
-            self._event("succeeded", open_job, wall_seconds=outcome.wall_seconds, **outcome.detail)
-            jobs.look_again_at_directories(open_job.job, self._workflow.dag)
+            self._event("succeeded", open_job, facts)
+            self._look_again(open_job)
+            open_job.reported = True
             self._executor.report_job_success(open_job.info())
-            return
-        self._event(
-            "failed",
-            open_job,
-            kind=outcome.kind,
-            reason=outcome.reason,
-            exit_code=outcome.exit_code,
-            log=outcome.log_location,
-            wall_seconds=outcome.wall_seconds,
-            **outcome.detail,
-        )
-        self._report_failure(open_job, outcome)
+        else:
+            told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
+            self._event("failed", open_job, {**facts, **told, "log": outcome.log_location})
+            self._report_failure(open_job, outcome)
+        with self._lock:
+            self._open.pop(key, None)
+
+    def _look_again(self, open_job: OpenJob) -> None:
+        try:
+            jobs.look_again_at_directories(open_job.job, self._workflow.dag)
+        except RuntimeError as error:  # the DAG may grow while its readers are counted
+            self._logger.debug(f"takeda: {error}")
+
+    def _announce(self, open_job: OpenJob) -> None:
+        try:
+            self._executor.report_job_submission(open_job.info())
+        except Exception as error:  # noqa: BLE001 - the job runs, only its mark is missing
+            self._logger.warning(f"takeda: Snakemake could not note a submission: {error!r}")
 
     def _sent_again(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> bool:
         target, spec = placement.target, open_job.ready.job
@@ -255,7 +291,7 @@ class Run:
         )
         if not isinstance(step, Resubmit):
             return False
-        self._event("interrupted", open_job, kind=outcome.kind, reason=outcome.reason)
+        self._event("interrupted", open_job, {"kind": outcome.kind, "reason": outcome.reason})
         self._summary.sent_again(spec, placement)
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}) was {outcome.kind}: {outcome.reason}. "
@@ -264,8 +300,9 @@ class Run:
         reason = f"sent again after: {step.reason}"
         open_job.placement = Placement(self._targets[step.target], (reason,))
         open_job.external_id, open_job.started = None, False
-        self._event("resubmitted", open_job, reason=reason)
-        self._dispatcher.hand_over([replace(open_job.ready, placement=open_job.placement)])
+        self._event("resubmitted", open_job, {"reason": reason})
+        again = replace(open_job.ready, placement=open_job.placement)
+        self._dispatcher.hand_over_later(again, step.delay_seconds)
         return True
 
     def _report_failure(self, open_job: OpenJob, outcome: Outcome) -> None:
@@ -275,20 +312,20 @@ class Run:
             # Snakemake drops the message of a failed group.
             self._logger.error(message)
         self._executor.report_job_error(open_job.info(), msg=f"{message}\n")
+        open_job.reported = True
 
-    def _event(self, event: str, open_job: OpenJob, **detail: Any) -> None:
+    def _event(
+        self, event: str, open_job: OpenJob, detail: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         target = open_job.placement.target if open_job.placement else None
-        self._record(
-            lambda: self._events.write(
-                event, open_job.ready.job, target, open_job.external_id, **detail
-            )
-        )
+        spec = open_job.ready.job
+        self._record(lambda: self._events.write(event, spec, target, open_job.external_id, detail))
 
     def _record(self, write: Callable[[], None]) -> None:
         """Write to ledger or event log. A full disk must not take a job's report with it."""
         try:
             write()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, sqlite3.Error) as error:
             self._logger.error(f"takeda: cannot write below .snakemake/takeda: {error}")
 
     # What the dispatcher calls.
@@ -298,16 +335,21 @@ class Run:
             open_job = self._open[ready.key]
         open_job.placement = placement
         if ready.placement is None:
-            self._event("placed", open_job, reasons=list(placement.reasons))
+            self._event("placed", open_job, {"reasons": list(placement.reasons)})
 
     def _unsendable(self, ready: Ready, error: Exception) -> None:
         with self._lock:
-            open_job = self._open.pop(ready.key, None)
-        if open_job is None:
+            open_job = self._open.get(ready.key)
+        if open_job is None or self._cancelled:
             return
         outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
-        self._event("failed", open_job, kind=outcome.kind, reason=outcome.reason)
-        self._report_failure(open_job, outcome)
+        try:
+            self._event("failed", open_job, {"kind": outcome.kind, "reason": outcome.reason})
+            self._report_failure(open_job, outcome)
+        except Exception as trouble:  # noqa: BLE001 - one job's trouble must not keep the others
+            self._rescue(ready.key, trouble)
+        with self._lock:
+            self._open.pop(ready.key, None)
 
     def _send(self, submission: Submission, keys: dict[str, int]) -> None:
         with self._lock:
@@ -316,7 +358,7 @@ class Run:
 
     def _open_job(self, task_id: str) -> OpenJob | None:
         with self._lock:
-            return self._open.get(self._key_of_task[task_id])
+            return self._open.get(self._key_of_task.get(task_id, -1))
 
     # Start and end.
 
@@ -351,17 +393,20 @@ class Run:
         for name in {target.backend for target in used}:
             self._open_backend(name, used)
         self._check_jobs(first_jobs)
+        for target in used:
+            self._array_limit(target)
         self._dispatcher = Dispatcher(
             run_id,
             Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
             place=self._place,
             placed=self._placed,
             failed=self._unsendable,
-            limit=lambda target: self._backend(target).array_limit(target),
+            limit=self._array_limit,
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
         )
         self._dispatcher.start()
+        self._closers.append(only_the_first_interrupt())
 
     def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
         """One job of each rule that will run, and where it would go.
@@ -451,13 +496,28 @@ class Run:
 
     def _backend(self, target: Target) -> Backend:
         """The backend of a target; opened now if no job known at the start went there."""
+        refused = self._refused_backends.get(target.backend)
+        if refused:
+            raise refused
         backend = self._backends.get(target.backend)
         if backend is None:
-            backend = self._open_backend(target.backend, list(self._targets.values()))
+            try:
+                backend = self._open_backend(target.backend, list(self._targets.values()))
+            except TakedaError as error:
+                # Asked once: a dead service must not hold up the others for each of its jobs.
+                self._refused_backends[target.backend] = error
+                raise
         return backend
+
+    def _array_limit(self, target: Target) -> int:
+        if target.name not in self._limits:
+            self._limits[target.name] = self._backend(target).array_limit(target)
+        return self._limits[target.name]
 
     def _lane(self, name: str) -> Lane:
         with self._lock:
+            if self._cancelled:
+                raise TakedaError("the run was cancelled")
             lane = self._lanes.get(name)
             if lane is None:
                 longest = self._workflow.executor_settings.poll_seconds

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 0.5
 PAUSE_GROWTH = 1.25
-# A backend swallows a service's silence itself; what escapes it is a bug, and a bug must end.
-POLL_ERRORS_BEFORE_GIVING_UP = 10
+# A backend swallows a service's silence itself; what escapes it is a fault of a file system, or a
+# bug, and a bug must end.
+PATIENCE_WITH_POLL_ERRORS_SECONDS = 1800.0
 
 
 class LaneListener(Protocol):
@@ -35,6 +36,7 @@ class LaneListener(Protocol):
     def refused(self, submission: Submission, outcome: Outcome) -> None: ...
     def started(self, update: Update) -> None: ...
     def ended(self, updates: list[Update]) -> None: ...
+    def trouble(self, message: str) -> None: ...
 
 
 @dataclass
@@ -65,14 +67,17 @@ class Lane(threading.Thread):
         self._lock = threading.Lock()
         self._active: dict[str, Active] = {}
         self._stopping = False
-        self._poll_errors = 0
+        self._cancelling = False
+        self._errors_since: float | None = None
 
     def submit(self, submission: Submission) -> None:
         """Send it soon; returns at once."""
         self._inbox.put(submission)
 
-    def stop(self) -> None:
-        """End the thread after what it is doing now. What runs in the cloud is left alone."""
+    def stop(self, *, cancelling: bool = False) -> None:
+        """End the thread after what it is doing now. What runs in the cloud is left alone, but with
+        `cancelling` a submission that is accepted from now on is ended at once."""
+        self._cancelling = self._cancelling or cancelling
         self._stopping = True
         self._inbox.put(None)
 
@@ -84,10 +89,14 @@ class Lane(threading.Thread):
     def run(self) -> None:
         next_poll = time.monotonic()
         while not self._stopping:
-            self._take_in(max(0.0, next_poll - time.monotonic()) if self._active else None)
-            if self._active and time.monotonic() >= next_poll and not self._stopping:
-                self._poll()
-                next_poll = time.monotonic() + self._pace.pause_seconds
+            try:
+                self._take_in(max(0.0, next_poll - time.monotonic()) if self._active else None)
+                if self._active and time.monotonic() >= next_poll and not self._stopping:
+                    next_poll = time.monotonic() + self._pace.pause_seconds
+                    self._poll()
+                    next_poll = time.monotonic() + self._pace.pause_seconds
+            except Exception as error:  # noqa: BLE001 - without its lane the run would hang for ever
+                self._listener.trouble(f"{self.name}: {error!r}")
 
     def _take_in(self, timeout: float | None) -> None:
         try:
@@ -110,12 +119,13 @@ class Lane(threading.Thread):
             reason = f"could not be submitted: {type(error).__name__}: {error}"
             self._listener.refused(submission, Outcome(FailureKind.CONFIGURATION, reason=reason))
             return
+        one = Active(submission, accepted, frozenset(task.task_id for task in submission.tasks))
         with self._lock:
-            self._active[submission.submission_id] = Active(
-                submission, accepted, frozenset(task.task_id for task in submission.tasks)
-            )
+            self._active[submission.submission_id] = one
         self._pace.something_happened()
         self._listener.accepted(submission, accepted)
+        if self._cancelling:
+            self._end([one])
 
     def _poll(self) -> None:
         active = self.active()
@@ -124,15 +134,14 @@ class Lane(threading.Thread):
             # What was said before an error still counts.
             for update in self.backend.poll(active):
                 updates.append(update)
-            self._poll_errors = 0
-        except Exception as error:  # noqa: BLE001 - counted, and turned into outcomes in the end
-            self._poll_errors += 1
-            if self._poll_errors >= POLL_ERRORS_BEFORE_GIVING_UP:
-                reason = f"its state could not be read: {type(error).__name__}: {error}"
+            self._errors_since = None
+        except Exception as error:  # noqa: BLE001 - told, and turned into outcomes in the end
+            reason = f"its state could not be read: {type(error).__name__}: {error}"
+            if self._give_up(reason):
+                self._end(active)
                 updates = _all_lost(active, reason)
         ended = [update for update in updates if update.outcome]
-        for update in ended:
-            self._forget(update.task_id)
+        self._forget({update.task_id for update in ended})
         for update in updates:
             if update.outcome is None:
                 self._listener.started(update)
@@ -142,16 +151,32 @@ class Lane(threading.Thread):
         else:
             self._pace.nothing_happened()
 
-    def _forget(self, task_id: str) -> None:
+    def _give_up(self, reason: str) -> bool:
+        now = time.monotonic()
+        if self._errors_since is None:
+            self._errors_since = now
+            self._listener.trouble(f"{self.name}: a job's end may be late: {reason}")
+        if now - self._errors_since < PATIENCE_WITH_POLL_ERRORS_SECONDS:
+            return False
+        self._errors_since = None
+        return True
+
+    def _end(self, active: list[Active]) -> None:
+        try:
+            self.backend.cancel(active)
+        except Exception as error:  # noqa: BLE001 - told; there is nobody else to ask
+            self._listener.trouble(str(error))
+
+    def _forget(self, task_ids: set[str]) -> None:
+        if not task_ids:
+            return
         with self._lock:
-            for submission_id, active in self._active.items():
-                if task_id in active.open_task_ids:
-                    still_open = active.open_task_ids - {task_id}
-                    if still_open:
-                        self._active[submission_id] = replace(active, open_task_ids=still_open)
-                    else:
-                        del self._active[submission_id]
-                    return
+            for submission_id, active in list(self._active.items()):
+                still_open = active.open_task_ids - task_ids
+                if not still_open:
+                    del self._active[submission_id]
+                elif len(still_open) < len(active.open_task_ids):
+                    self._active[submission_id] = replace(active, open_task_ids=still_open)
 
 
 def _all_lost(active: list[Active], reason: str) -> list[Update]:

@@ -44,6 +44,7 @@ class Summary:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         if not self._rows:
             return ""
@@ -58,13 +59,17 @@ class Summary:
                 f"{row.again} sent again"
             ] * bool(row.again)
             jobs = f"{row.jobs}" + (f" ({', '.join(notes)})" if notes else "")
-            table.add_row(rule, jobs, target, _most(row.reasons), _wall(row.seconds))
+            cells = (rule, jobs, target, _most(row.reasons), _wall(row.seconds))
+            table.add_row(*map(Text, cells))
         stream = io.StringIO()
-        Console(file=stream, width=width, color_system=None).print(table)
+        # Names and reasons are the user's text: a bracket in them is no markup.
+        Console(file=stream, width=width, color_system=None, markup=False).print(table)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n")
 
 
 def _most(reasons: Counter[str]) -> str:
+    if not reasons:
+        return "–"
     (first, _), *others = reasons.most_common()
     return f"{first} (and {len(others)} other reasons)" if others else first
 

@@ -37,3 +37,11 @@ def test_past_the_budget_without_a_fallback_it_is_reported():
 def test_no_capacity_falls_back_at_once():
     step = next_step(Outcome(FailureKind.NO_CAPACITY), **SPOT, interruptions=1, budget=3)
     assert step == Resubmit("batch-od", "batch-spot has no capacity")
+
+
+def test_no_capacity_without_a_fallback_is_asked_again_with_growing_pauses_then_reported():
+    lost = Outcome(FailureKind.NO_CAPACITY)
+    steps = [next_step(lost, **ALONE, interruptions=count, budget=3) for count in range(1, 22)]
+    assert [step.delay_seconds for step in steps[:4]] == [15, 30, 60, 120]
+    assert steps[19].delay_seconds == 600
+    assert steps[20] == Report()

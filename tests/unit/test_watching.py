@@ -52,6 +52,9 @@ class Listener:
     def ended(self, updates):
         self._end([(update.task_id, update.outcome) for update in updates])
 
+    def trouble(self, message):
+        self.log.append(("trouble", message))
+
     def _end(self, ends):
         with self._changed:
             for task_id, outcome in ends:
@@ -70,14 +73,21 @@ class Fake:
     def submit(self, one):
         return Accepted(one.submission_id, {task.task_id: task.task_id for task in one.tasks})
 
+    def __init__(self):
+        self.cancelled = []
+
     def poll(self, active):
         for one in active:
             yield Update(sorted(one.open_task_ids)[0], Outcome())
+
+    def cancel(self, active):
+        self.cancelled += [one.submission.submission_id for one in active]
 
 
 @pytest.fixture
 def run(monkeypatch):
     monkeypatch.setattr(watching, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(watching, "PATIENCE_WITH_POLL_ERRORS_SECONDS", 0.2)
     lanes = []
 
     def start(backend):
@@ -149,8 +159,30 @@ def test_a_poll_that_always_throws_ends_in_lost_with_its_words(run):
         def poll(self, active):
             raise KeyError("no such field")
 
-    lane, listener = run(Broken())
+    backend = Broken()
+    lane, listener = run(backend)
     lane.submit(submission(1, tasks=3))
     listener.wait_for(3)
     assert {outcome.kind for outcome in listener.outcomes.values()} == {FailureKind.LOST}
     assert "no such field" in listener.outcomes["s1-t0"].reason
+    assert backend.cancelled == ["s1"], "nothing is left running that nobody watches"
+    assert [name for name, _ in listener.log].count("trouble") == 1
+
+
+def test_what_is_accepted_after_ctrl_c_is_ended_at_once(run):
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(Fake):
+        def submit(self, one):
+            entered.set()
+            assert go_on.wait(20)
+            return super().submit(one)
+
+    backend = Slow()
+    lane, _listener = run(backend)
+    lane.submit(submission(1, tasks=1))
+    assert entered.wait(20)
+    lane.stop(cancelling=True)
+    go_on.set()
+    lane.join(20)
+    assert backend.cancelled == ["s1"]

@@ -86,9 +86,9 @@ class LocalBackend:
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         with self._lock:
             updates = [self._end(running) for running in list(self._running.values())]
-            started = [] if self._cancelled else list(self._start_what_fits())
+            if not self._cancelled:
+                updates += self._start_what_fits()
         yield from (update for update in updates if update)
-        yield from (Update(task.task_id) for task in started)
 
     def cancel(self, active: Sequence[Active]) -> None:
         with self._lock:
@@ -110,7 +110,7 @@ class LocalBackend:
     def _manifest(self, submission: Submission) -> Path:
         return self._context.state_dir / "manifests" / submission.submission_id
 
-    def _start_what_fits(self) -> Iterable[Task]:
+    def _start_what_fits(self) -> Iterable[Update]:
         while self._waiting:
             submission, index = self._waiting[0]
             task = submission.tasks[index]
@@ -123,8 +123,13 @@ class LocalBackend:
             if busy and busy + _cpus(task) > target.options.cpus:
                 return
             self._waiting.popleft()
-            self._start(submission, index)
-            yield task
+            try:
+                self._start(submission, index)
+            except OSError as error:
+                reason = f"its process could not be started: {error}"
+                yield Update(task.task_id, Outcome(FailureKind.NODE_FAILURE, reason=reason))
+            else:
+                yield Update(task.task_id)
 
     def _start(self, submission: Submission, index: int) -> None:
         task = submission.tasks[index]
@@ -143,7 +148,10 @@ class LocalBackend:
         wall = time.monotonic() - one.started
         if code == 0:
             return Update(one.task.task_id, Outcome(exit_code=0, wall_seconds=wall))
-        lines = one.log.read_text(errors="replace").splitlines()
+        try:
+            lines = one.log.read_text(errors="replace").splitlines()
+        except OSError as error:
+            lines = [f"(its log cannot be read: {error})"]
         outcome = Outcome(
             FailureKind.USER,
             reason="the command failed",
