@@ -116,8 +116,13 @@ def status(state_dir: Path) -> dict[str, Any]:
 
 
 def missing_packages() -> dict[str, str]:
-    """Command that is not here → package of Debian and Ubuntu that has it."""
-    return {command: package for command, package in PACKAGES.items() if not _which(command)}
+    """Command or library that is not here → package of Debian and Ubuntu that has it."""
+    missing = {command: package for command, package in PACKAGES.items() if not _which(command)}
+    # Their Slurm opens a file of this name for `srun --mpi=pmix`; only the -dev package has it.
+    libraries = Path("/usr/lib")
+    if any(libraries.glob("*/slurm-wlm/mpi_pmix*.so")) and not any(libraries.glob("*/libpmix.so")):
+        missing["libpmix.so"] = "libpmix-dev"
+    return missing
 
 
 def _home(state_dir: Path) -> Path:
