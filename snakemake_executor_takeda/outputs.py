@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from snakemake_executor_takeda.backends.aws import error_code, http_status, split_s3_uri
@@ -28,6 +29,20 @@ class OutputCheck:
         files = {file for file in outputs if file.uri and file.uri.startswith("s3://")}
         found = zip(files, self._pool.map(self._problem, files), strict=True)
         return {file: problem for file, problem in found if problem}
+
+    def fetch_directory(self, directory: File) -> None:
+        """Copy a directory from S3 to the path at which Snakemake on this machine expects it."""
+        bucket, key = split_s3_uri(str(directory.uri))
+        prefix = f"{key.rstrip('/')}/"
+        root = Path(directory.path)
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for item in (item for page in pages for item in page.get("Contents", ())):
+            relative = PurePosixPath(item["Key"].removeprefix(prefix))
+            if item["Key"].endswith("/") or relative.is_absolute() or ".." in relative.parts:
+                continue
+            path = root / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._s3.download_file(bucket, item["Key"], str(path))
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

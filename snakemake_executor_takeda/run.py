@@ -258,6 +258,7 @@ class Run:
         if outcome.succeeded:
             self._event("succeeded", open_job, facts)
             self._look_again(open_job)
+            self._fetch_for_input_functions(open_job)
             open_job.reported = True
             self._executor.report_job_success(open_job.info())
         else:
@@ -272,6 +273,14 @@ class Run:
             jobs.look_again_at_directories(open_job.job, self._workflow.dag)
         except RuntimeError as error:  # the DAG may grow while its readers are counted
             self._logger.debug(f"takeda: {error}")
+
+    def _fetch_for_input_functions(self, open_job: OpenJob) -> None:
+        """Input functions list a checkpoint's directory on this machine. Snakemake does not fetch it
+        from S3: they would find nothing, and the run would go on without those jobs."""
+        if self._output_check and getattr(open_job.job, "is_checkpoint", False):
+            for file in jobs.products(open_job.ready.job):
+                if file.is_directory and file.uri:
+                    self._output_check.fetch_directory(file)
 
     def _announce(self, open_job: OpenJob) -> None:
         try:
@@ -294,7 +303,8 @@ class Run:
         self._event("interrupted", open_job, {"kind": outcome.kind, "reason": outcome.reason})
         self._summary.sent_again(spec, placement)
         self._logger.info(
-            f"takeda: {spec.rule} (job {spec.job_id}) was {outcome.kind}: {outcome.reason}. "
+            f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "
+            f"{outcome.reason.rstrip('.')}. "
             f"It is sent again to {step.target}."
         )
         reason = f"sent again after: {step.reason}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 from typing import Any
 
@@ -22,9 +24,7 @@ class InnerSnakemake:
         self._workflow = workflow
         self._waits_for_files = SharedFSUsage.INPUT_OUTPUT in usage
         self._snakefile = executor.get_snakefile()
-        # Snakemake gives one string made for a shell. Splitting it the same way, but with no shell,
-        # gives the same words without expansion.
-        words = shlex.split(
+        words = split_words(
             workflow.spawned_job_args_factory.general_args(
                 executor_common_settings=executor.common_settings
             )
@@ -56,7 +56,7 @@ class InnerSnakemake:
             words += ["--local-groupid", str(job.jobid)]
         else:
             words.append("--force-use-threads")
-        unneeded = list(self._workflow.dag.get_unneeded_temp_files(job))
+        unneeded = [*self._workflow.dag.get_unneeded_temp_files(job), *_pipes(job)]
         if unneeded:
             words += ["--unneeded-temp-files", *map(str, unneeded)]
         if self._waits_for_files:
@@ -64,6 +64,30 @@ class InnerSnakemake:
             if waited_for:
                 words += ["--wait-for-files", *map(str, waited_for)]
         return (*words, *self._shared_words)
+
+
+_QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+_WORD = re.compile(rf"(?:{_QUOTED}|[^\s'\"])+", re.DOTALL)
+_LITERAL = re.compile(_QUOTED, re.DOTALL)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of the one string that Snakemake formats for a shell, without expansion.
+
+    Snakemake quotes values with Python's `repr` and paths with `shlex.quote`.
+    """
+    words: list[str] = []
+    for word in _WORD.findall(text):
+        words += [ast.literal_eval(word)] if _LITERAL.fullmatch(word) else shlex.split(word)
+    return words
+
+
+def _pipes(job: Any) -> list[str]:
+    """Pipes inside a group: Snakemake on the node would wait for ever to store one in S3."""
+    if not job.is_group():
+        return []
+    outputs = (f for member in job.jobs for f in member.output)
+    return [str(f) for f in outputs if f.flags.get("pipe") or f.flags.get("service")]
 
 
 def _without_option(words: list[str], option: str) -> list[str]:

@@ -75,6 +75,7 @@ class HealthOmicsBackend:
         self._targets = targets
         self._context = context
         self._lock = threading.Lock()
+        self._is_silent = False
         self._workflows: dict[Path, tuple[tuple[int, int], wdl.Workflow, packaging.Package]] = {}
         self._registries: dict[tuple[float, float], Registry] = {}
         self._watched: dict[str, _Watched] = {}
@@ -141,8 +142,11 @@ class HealthOmicsBackend:
             with aws.readable_errors("HealthOmics"):
                 statuses = self._statuses(set(open_runs))
         except (TakedaError, ClientError) as error:
-            _log.debug("HealthOmics did not answer a listing: %s", error)
+            if not self._is_silent:
+                self._is_silent = True
+                _log.warning("HealthOmics does not say how the runs do, asking again: %s", error)
             return
+        self._is_silent = False
         for run_id, task in open_runs.items():
             watched = self._watched.setdefault(task.task_id, _Watched())
             status = statuses.get(run_id)

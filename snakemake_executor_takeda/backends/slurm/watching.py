@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ from snakemake_executor_takeda.values import FailureKind, Outcome, Update
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Active, Task
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Watcher:
         self._logs = logs
         self._patience = patience or Patience()
         self._clock = clock
+        self._is_silent = False
         self._started: set[str] = set()
         self._hopeless: list[str] = []
         self._nodes: dict[str, str] = {}
@@ -87,8 +91,12 @@ class Watcher:
         }
         try:
             queue = self._client.queue()
-        except (SlurmSilent, SlurmRefused):
+            self._is_silent = False
+        except (SlurmSilent, SlurmRefused) as error:
             queue = None
+            if not self._is_silent:
+                self._is_silent = True
+                _log.warning("Slurm does not say how the jobs do, asking again: %s", error)
         for one in opened:
             record = records.get(one.task.task_id)
             if queue is None:
