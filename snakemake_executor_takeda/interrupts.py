@@ -21,7 +21,8 @@ def only_the_first_interrupt() -> Callable[[], None]:
         return lambda: None
 
     def first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Not SIG_IGN: what is started to end the jobs would inherit it.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
         raise KeyboardInterrupt
 
     def put_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import sqlite3
 import threading
 from collections import Counter
@@ -375,6 +376,11 @@ class Run:
     def _assemble(self) -> None:
         from snakemake_executor_takeda.routing.router import fallback_of, place
 
+        if self._workflow.remote_execution_settings.immediate_submit:
+            raise TakedaError(
+                "--immediate-submit is not supported: the run places, watches and ends its jobs "
+                "itself. Leave the flag out."
+            )
         settings = self._workflow.executor_settings
         self._factories = assembly.backend_factories()
         policy = assembly.policy_of(settings, self._factories)
@@ -393,13 +399,18 @@ class Run:
         names = {placement.target.name for _, placement in first_jobs}
         used = assembly.reachable(sorted(names), self._targets)
 
-        state_dir.mkdir(parents=True)
-        self._events = EventLog(state / "events.jsonl", run_id)
-        self._closers.append(self._events.close)
-        self._ledger = Ledger(state / "ledger.sqlite", run_id)
-        self._closers.append(self._ledger.close)
+        # Whatever ends the process early: variables of the run must not stay in S3.
+        atexit.register(self._close_all)
+        try:
+            state_dir.mkdir(parents=True)
+            self._events = EventLog(state / "events.jsonl", run_id)
+            self._closers.append(self._events.close)
+            self._ledger = Ledger(state / "ledger.sqlite", run_id)
+            self._closers.append(self._ledger.close)
+        except (OSError, sqlite3.Error) as error:
+            raise TakedaError(f"cannot write below {state}: {error}") from error
         self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
-        self._inner = InnerSnakemake(self._executor)
+        self._inner = InnerSnakemake(self._executor, state_dir)
         for name in {target.backend for target in used}:
             self._open_backend(name, used)
         self._check_jobs(first_jobs)
@@ -531,8 +542,9 @@ class Run:
             lane = self._lanes.get(name)
             if lane is None:
                 longest = self._workflow.executor_settings.poll_seconds
-                lane = self._lanes[name] = Lane(name, self._backends[name], self, longest)
+                lane = Lane(name, self._backends[name], self, longest)
                 lane.start()
+                self._lanes[name] = lane
             return lane
 
     def _describe(self, job: Any) -> JobSpec:
@@ -580,12 +592,6 @@ def failure_text(target: Target | None, external_id: str | None, outcome: Outcom
 
 
 def _join(thread: threading.Thread, timeout: float) -> None:
-    """Wait for a thread that may not have been started; a second Ctrl-C does not cut this short."""
-    if not thread.ident:
-        return
-    while True:
-        try:
-            thread.join(timeout)
-        except KeyboardInterrupt:
-            continue
-        return
+    """Wait for a thread, which may not have been started."""
+    if thread.ident:
+        thread.join(timeout)

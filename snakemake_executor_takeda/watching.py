@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend
 
 FIRST_PAUSE_SECONDS = 0.5
+SHORTEST_PAUSE_SECONDS = 0.1
 PAUSE_GROWTH = 1.25
 # A backend swallows a service's silence itself; what escapes it is a fault of a file system, or a
 # bug, and a bug must end.
@@ -62,7 +63,7 @@ class Lane(threading.Thread):
         super().__init__(name=f"takeda-{name}", daemon=True)
         self.backend = backend
         self._listener = listener
-        self._pace = Pace(longest_pause_seconds)
+        self._pace = Pace(max(SHORTEST_PAUSE_SECONDS, longest_pause_seconds))
         self._inbox: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._active: dict[str, Active] = {}

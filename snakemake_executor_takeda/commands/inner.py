@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_takeda.commands import encode_targets
 
+MOST_FILES_ON_THE_COMMAND_LINE = 20
 NODE_MODULE = "snakemake_executor_takeda.commands.node"
 
 
@@ -18,7 +20,8 @@ class InnerSnakemake:
     """Builds argument lists for the worker, which runs them without a shell: a wildcard such as
     `$(reboot)` stays a word. What all jobs of a run share is formatted once."""
 
-    def __init__(self, executor: Any) -> None:
+    def __init__(self, executor: Any, state_dir: Path) -> None:
+        self._waits = state_dir / "waits"
         workflow = executor.workflow
         usage = workflow.storage_settings.shared_fs_usage
         self._workflow = workflow
@@ -60,10 +63,18 @@ class InnerSnakemake:
         if unneeded:
             words += ["--unneeded-temp-files", *map(str, unneeded)]
         if self._waits_for_files:
-            waited_for = job.get_wait_for_files()
-            if waited_for:
-                words += ["--wait-for-files", *map(str, waited_for)]
+            words += self._wait_for(job)
         return (*words, *self._shared_words)
+
+    def _wait_for(self, job: Any) -> list[str]:
+        waited_for = [str(f) for f in job.get_wait_for_files()]
+        if len(waited_for) <= MOST_FILES_ON_THE_COMMAND_LINE:
+            return ["--wait-for-files", *waited_for] if waited_for else []
+        # A job that gathers 20,000 files would exceed what the system takes as arguments.
+        self._waits.mkdir(exist_ok=True)
+        listing = self._waits / f"{job.jobid}.{job.attempt}.txt"
+        listing.write_text("".join(f"{path}\n" for path in waited_for))
+        return ["--wait-for-files-file", str(listing)]
 
 
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

@@ -99,9 +99,13 @@ def _is_inside(path: str, directory: Path) -> bool:
 
 def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> int:
     command = [sys.executable if argv[0] == "python" else argv[0], *argv[1:]]
-    process = subprocess.Popen(command, cwd=directory, env=environment)
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        if process is None:
+            early.append(number)
+            return
         if os.getpgrp() != os.getpid():
             process.send_signal(number)
             return
@@ -111,6 +115,9 @@ def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> i
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
+    process = subprocess.Popen(command, cwd=directory, env=environment)
+    for number in early:
+        pass_on(number, None)
     code = process.wait()
     return 128 - code if code < 0 else code
 

@@ -18,7 +18,7 @@ import helper
 SAMPLES = ["a", "b"]
 
 rule all:
-    input: "report.txt", "gathered.txt", "tree"
+    input: "report.txt", "gathered.txt", "tree", "piped.txt"
 
 rule from_function:
     input: lambda wildcards: f"raw/{wildcards.sample}.txt"
@@ -41,19 +41,27 @@ rule report:
     output: "report.txt"
     script: "scripts/report.py"
 
+rule produce:
+    output: pipe("through")
+    shell: "echo through a pipe > {output}"
+
+rule consume:
+    input: "through"
+    output: "piped.txt"
+    shell: "cat {input} > {output}; echo '{config[quoted]}' >> {output}"
+
 rule folder:
     output: directory("tree")
     shell: "mkdir -p {output}/deep; echo 1 > {output}/deep/one; echo 2 > {output}/two"
 
 checkpoint split:
-    output: listing="parts.txt", folder=directory("parts")
-    shell:
-        "mkdir -p {output.folder}; for n in 1 2 3; do"
-        " echo $n > {output.folder}/$n.txt; echo $n >> {output.listing}; done"
+    output: directory("parts")
+    shell: "mkdir -p {output}; for n in 1 2 3; do echo $n > {output}/$n.txt; done"
 
 def parts(wildcards):
-    with checkpoints.split.get().output.listing.open() as listing:
-        return expand("squared/{n}.txt", n=listing.read().split())
+    folder = checkpoints.split.get().output[0]
+    found = glob_wildcards(os.path.join(folder, "{n}.txt")).n
+    return expand("squared/{n}.txt", n=sorted(found))
 
 rule square:
     input: "parts"
@@ -101,6 +109,7 @@ def test_everything_runs_as_it_is(project):
         *("--takeda-batch-queue", "takeda-sandbox", "--takeda-poll-seconds", "0.5"),
         *("--default-storage-provider", "s3", "--shared-fs-usage", "none"),
         *("--default-storage-prefix", f"s3://{bucket}/run", "--local-cores", "2"),
+        *("--config", """quoted=say "both" ways"""),
     ]
     environment = {**os.environ, "GREETING": "hello", "PYTHONSAFEPATH": "1"}
     result = subprocess.run(
@@ -119,6 +128,7 @@ def test_everything_runs_as_it_is(project):
 
     assert content("report.txt") == "a configured hello\n1 2\nb configured hello\n1 2\n"
     assert content("gathered.txt") == "1\n4\n9\n"
+    assert content("piped.txt") == 'through a pipe\nsay "both" ways\n'
     assert content("logs/a.log") == "hi\n"
     assert content("bench/a.tsv").startswith("s\th:m:s")
     keys = {item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]}

@@ -272,3 +272,29 @@ def test_envvars_reach_jobs_but_no_file_of_the_run(project):
     assert files
     assert [path for path in files if b"s3cr3t-value" in path.read_bytes()] == []
     assert json.loads((project.path / ".snakemake/takeda/events.jsonl").read_text().splitlines()[0])
+
+
+def test_a_job_that_gathers_thousands_of_files_fits_on_the_command_line(project):
+    project.write(
+        "Snakefile",
+        """
+        FILES = [f"many/{'x' * 100}-{n}" for n in range(3000)]
+        rule gather:
+            input: FILES
+            output: "count"
+            shell: "ls many | wc -l > {output}"
+        """,
+    )
+    (project.path / "many").mkdir()
+    for number in range(3000):
+        (project.path / "many" / f"{'x' * 100}-{number}").touch()
+    result = project.run()
+    assert result.returncode == 0, result.stderr
+    assert (project.path / "count").read_text().strip() == "3000"
+
+
+def test_immediate_submit_is_refused(project):
+    project.write("Snakefile", 'rule a:\n    output: "a"\n    shell: "touch {output}"\n')
+    result = project.run("--immediate-submit", "--notemp")
+    assert result.returncode == 1
+    assert "--immediate-submit is not supported" in result.stderr

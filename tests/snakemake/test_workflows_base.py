@@ -1,6 +1,10 @@
 """Snakemake's own test cases for executors, on each kind of target."""
 
+import json
+import subprocess
+import sys
 import uuid
+from collections import Counter
 
 import pytest
 from snakemake.common.tests import TestWorkflowsLocalStorageBase
@@ -36,6 +40,37 @@ class TestSlurm(OnSharedFileSystem):
 
     def get_executor_settings(self):
         return ExecutorSettings(slurm_partition="hpc", poll_seconds=0.5)
+
+    def test_a_failing_rule_fails_and_the_others_go_on(self, tmp_path):
+        (tmp_path / "Snakefile").write_text(
+            "rule all:\n    input: 'good', 'bad'\n"
+            "rule good:\n    output: 'good'\n    shell: 'touch {output}'\n"
+            "rule bad:\n    output: 'bad'\n    retries: 1\n    shell: 'echo no genome >&2; exit 3'\n"
+        )
+        snakemake = [sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "9"]
+        flags = ["--takeda-slurm-partition", "hpc", "--takeda-poll-seconds", "0.5", "--keep-going"]
+        done = subprocess.run(
+            [*snakemake, *flags],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 1
+        assert "takeda: user on slurm" in done.stderr and "no genome" in done.stderr
+        assert "Traceback" not in done.stderr and "Exception in thread" not in done.stderr
+        lines = (tmp_path / ".snakemake/takeda/events.jsonl").read_text().splitlines()
+        ends = Counter(
+            (event["event"], event["rule"], event["attempt"])
+            for event in map(json.loads, lines)
+            if event["event"] in ("succeeded", "failed")
+        )
+        assert ends == {
+            ("succeeded", "good", 1): 1,
+            ("failed", "bad", 1): 1,
+            ("failed", "bad", 2): 1,
+        }
 
 
 @pytest.mark.sandbox

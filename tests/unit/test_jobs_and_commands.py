@@ -1,5 +1,6 @@
 """Snakemake's job objects → JobSpec, and the inner command, on a real DAG."""
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from snakemake.settings.types import (
 )
 
 from snakemake_executor_takeda import jobs
+from snakemake_executor_takeda.commands.inner import split_words
 from snakemake_executor_takeda.values import Shape, TakedaError
 
 SNAKEFILE = """
@@ -120,3 +122,18 @@ def test_targets_survive_the_way_to_the_node():
     wildcards = {"a": "x,y=z", "b": 'say "hi"', "c": "it's", "d": "ü"}
     words = encode_targets([TargetSpec("align", wildcards), TargetSpec("all", {})])
     assert decode_targets(words) == [("align", wildcards), ("all", {})]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("--a 1  --b x", ["--a", "1", "--b", "x"]),
+        (repr("it's $HOME"), ["it's $HOME"]),
+        (repr('it\'s "both" $(x)'), ['it\'s "both" $(x)']),
+        (f"--config {'k=' + 'v'!r} {'a b'!r}", ["--config", "k=v", "a b"]),
+        (shlex.quote("/a b/it's"), ["/a b/it's"]),
+        (repr("two\nlines"), ["two\nlines"]),
+    ],
+)
+def test_snakemakes_string_is_split_as_it_was_meant(text, words):
+    assert split_words(text) == words

@@ -87,6 +87,7 @@ class Fake:
 @pytest.fixture
 def run(monkeypatch):
     monkeypatch.setattr(watching, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(watching, "SHORTEST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(watching, "PATIENCE_WITH_POLL_ERRORS_SECONDS", 0.2)
     lanes = []
 
