@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -19,7 +19,7 @@ class _Group(Generic[T]):
 
 class Coalescer(Generic[T]):
     """Groups items by key until a group has been idle for `idle_seconds`, is `max_seconds` old, or is
-    full. What is put in always comes out: `due` with a late enough clock, or `drain`, empties it."""
+    full. What is put in always comes out: `due` with a late enough clock empties it."""
 
     def __init__(self, idle_seconds: float, max_seconds: float) -> None:
         self._idle_seconds = idle_seconds
@@ -46,15 +46,8 @@ class Coalescer(Generic[T]):
     def due(self, now: float) -> list[list[T]]:
         """Take out every group whose time has come, in the order they began."""
         ready = [key for key, group in self._groups.items() if self._due_at(group) <= now]
-        return self._take(ready)
-
-    def drain(self) -> list[list[T]]:
-        """Take out everything."""
-        return self._take(list(self._groups))
-
-    def _take(self, keys: Iterable[Hashable]) -> list[list[T]]:
         full, self._full = self._full, []
-        return full + [self._groups.pop(key).items for key in keys]
+        return full + [self._groups.pop(key).items for key in ready]
 
     def _due_at(self, group: _Group[T]) -> float:
         return min(group.last_at + self._idle_seconds, group.first_at + self._max_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -52,35 +53,26 @@ class Dispatcher(threading.Thread):
         self._limit = limit
         self._key_resources = key_resources
         self._send = send
-        self._inbox: queue.SimpleQueue[list[Ready] | None] = queue.SimpleQueue()
-        self._delay_lock = threading.Lock()
-        self._delayed: list[tuple[float, Ready]] = []
+        self._inbox: queue.SimpleQueue[tuple[float, list[Ready]]] = queue.SimpleQueue()
+        self._waiting: list[tuple[float, list[Ready]]] = []
+        """What was taken in, each with the moment from which on it may be sent."""
         self._stopping = False
         self._tasks = 0
         self._submissions = 0
 
-    def hand_over(self, ready: list[Ready]) -> None:
-        """Take jobs; returns at once."""
-        self._inbox.put(ready)
-
-    def hand_over_later(self, ready: Ready, delay_seconds: float) -> None:
-        """Take a job that shall wait for some time; returns at once."""
-        with self._delay_lock:
-            self._delayed.append((time.monotonic() + delay_seconds, ready))
-        self._inbox.put(None)
+    def hand_over(self, ready: list[Ready], delay_seconds: float = 0.0) -> None:
+        """Take jobs, to be sent after the delay; returns at once."""
+        self._inbox.put((time.monotonic() + delay_seconds, ready))
 
     def stop(self) -> None:
         """Send nothing more."""
         self._stopping = True
-        self._inbox.put(None)
+        self.hand_over([])
 
     def run(self) -> None:
         while not self._stopping:
-            try:
-                for ready in self._inbox.get(timeout=self._pause()) or ():
-                    self._take(ready)
-            except queue.Empty:
-                pass
+            with contextlib.suppress(queue.Empty):
+                self._waiting.append(self._inbox.get(timeout=self._pause()))
             for ready in self._waited_long_enough():
                 self._take(ready)
             if not self._stopping:
@@ -89,8 +81,7 @@ class Dispatcher(threading.Thread):
 
     def _pause(self) -> float | None:
         """Seconds until there is something to do of itself, None where nothing waits."""
-        with self._delay_lock:
-            moments = [moment for moment, _ in self._delayed]
+        moments = [moment for moment, _ in self._waiting]
         due_at = self._coalescer.next_due()
         if due_at is not None:
             moments.append(due_at)
@@ -98,10 +89,9 @@ class Dispatcher(threading.Thread):
 
     def _waited_long_enough(self) -> list[Ready]:
         now = time.monotonic()
-        with self._delay_lock:
-            ready = [one for moment, one in self._delayed if moment <= now]
-            self._delayed = [item for item in self._delayed if item[0] > now]
-        return ready
+        due = [batch for moment, batch in self._waiting if moment <= now]
+        self._waiting = [item for item in self._waiting if item[0] > now]
+        return [ready for batch in due for ready in batch]
 
     def _take(self, ready: Ready) -> None:
         try:

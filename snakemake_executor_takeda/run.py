@@ -69,7 +69,8 @@ class OpenJob:
 class Run:
     """`take` → Dispatcher (route, coalesce) → Lane (submit, watch) → report to the executor.
 
-    An open job is in `_open` until its one report; whoever removes it there gives the report.
+    An open job is in `_open` until its one report. Only its lane, or the dispatcher before there is
+    one, reports it; what throws on the way there ends in `_rescue`.
     Raises TakedaError where policy, targets or storage do not fit; nothing is left behind then.
     """
 
@@ -313,7 +314,7 @@ class Run:
         open_job.external_id, open_job.started = None, False
         self._event("resubmitted", open_job, {"reason": reason})
         again = replace(open_job.ready, placement=open_job.placement)
-        self._dispatcher.hand_over_later(again, step.delay_seconds)
+        self._dispatcher.hand_over([again], step.delay_seconds)
         return True
 
     def _report_failure(self, open_job: OpenJob, outcome: Outcome) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+
+from snakemake_executor_takeda.backends.aws import split_s3_uri
 
 
 def read_range(location: str, start: int, end: int) -> bytes:
@@ -30,7 +31,7 @@ def _open(uri: str) -> tuple[Any, str]:
     # obstore costs a tenth of boto3's start-up, and the worker starts once per task.
     from obstore.store import S3Store
 
-    parts = urlsplit(uri)
+    bucket, key = split_s3_uri(uri)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     options: dict[str, Any] = {}
     if endpoint:
@@ -41,4 +42,4 @@ def _open(uri: str) -> tuple[Any, str]:
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region:
         options["region"] = region
-    return S3Store(parts.netloc, **options), parts.path.lstrip("/")
+    return S3Store(bucket, **options), key

@@ -64,9 +64,9 @@ def test_a_full_group_is_due_at_once():
     assert coalescer.next_due() is None
 
 
-def test_drain_takes_what_is_not_due_yet():
+def test_what_is_not_due_yet_stays_until_it_is():
     coalescer = Coalescer(0.5, 3.0)
     coalescer.add("a", 1, limit=5, now=0.0)
     assert coalescer.due(0.1) == []
-    assert coalescer.drain() == [[1]]
-    assert coalescer.drain() == []
+    assert coalescer.due(0.5) == [[1]]
+    assert coalescer.due(60.0) == []
