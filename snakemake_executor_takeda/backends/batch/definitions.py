@@ -24,7 +24,19 @@ _PLACEHOLDER_RESOURCES = [
 
 
 def job_definition(options: BatchOptions) -> dict[str, Any]:
-    """The arguments of RegisterJobDefinition. No environment: what tasks need of it is in S3."""
+    """The arguments of RegisterJobDefinition for a job of one container."""
+    return named(
+        {
+            "type": "container",
+            "platformCapabilities": [options.platform],
+            "propagateTags": True,
+            "containerProperties": container_properties(options),
+        }
+    )
+
+
+def container_properties(options: BatchOptions) -> dict[str, Any]:
+    """One container of this target. No environment: what tasks need of it is in S3."""
     container: dict[str, Any] = {
         "image": options.image,
         "resourceRequirements": _PLACEHOLDER_RESOURCES,
@@ -38,12 +50,11 @@ def job_definition(options: BatchOptions) -> dict[str, Any]:
             "logDriver": "awslogs",
             "options": {"awslogs-group": options.log_group},
         }
-    content = {
-        "type": "container",
-        "platformCapabilities": [options.platform],
-        "propagateTags": True,
-        "containerProperties": container,
-    }
+    return container
+
+
+def named(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its name, which follows from it."""
     return {"jobDefinitionName": f"takeda-{content_hash(content)}", **content}
 
 

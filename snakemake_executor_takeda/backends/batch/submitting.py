@@ -129,15 +129,11 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     """The arguments of SubmitJob but for the job definition. Raises SubmissionError. Pure."""
     options: BatchOptions = submission.target.options
     shape = submission.tasks[0].job.shape
-    command = [options.python, "-P", "-m", "snakemake_executor_takeda.worker"]
-    command += ["--manifest", manifest_uri(submission, context)]
-    if options.scratch:
-        command += ["--scratch", options.scratch]
     request: dict[str, Any] = {
         "jobName": job_name(submission),
         "jobQueue": options.queue,
         "containerOverrides": {
-            "command": command,
+            "command": worker_command(submission, context),
             "resourceRequirements": resource_requirements(shape, options.platform),
         },
         # Whether and where a task is tried again is decided by the run, not by the service.
@@ -156,6 +152,16 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     if limit:
         request["timeout"] = limit
     return request
+
+
+def worker_command(submission: Submission, context: RunContext) -> list[str]:
+    """What a container runs: the worker, which finds its task in the manifest."""
+    options: BatchOptions = submission.target.options
+    command = [options.python, "-P", "-m", "snakemake_executor_takeda.worker"]
+    command += ["--manifest", manifest_uri(submission, context)]
+    if options.scratch:
+        command += ["--scratch", options.scratch]
+    return command
 
 
 def job_name(submission: Submission) -> str:

@@ -49,6 +49,21 @@ def check_timeout(timeout: Mapping[str, Any]) -> None:
         )
 
 
+def _check_content(params: Mapping[str, Any], platforms: Sequence[str]) -> None:
+    if params["type"] != "container":
+        raise client_error(f"the sandbox does not have job definitions of type {params['type']}")
+    size = len(json.dumps(params))
+    if size > limits.JOB_DEFINITION_BYTES:
+        raise client_error(
+            f"the job definition has {size} bytes; at most {limits.JOB_DEFINITION_BYTES} are allowed"
+        )
+    if "containerProperties" not in params:
+        raise client_error("containerProperties is required for type container")
+    check_container(params["containerProperties"], platforms)
+    check_retry_strategy(params.get("retryStrategy", {}))
+    check_timeout(params.get("timeout", {}))
+
+
 class Definitions:
     """All revisions of all job definitions."""
 
@@ -70,21 +85,8 @@ class Definitions:
         for word in _NOT_HERE:
             if word in params:
                 raise client_error(f"the sandbox does not have {word} in job definitions")
-        if params["type"] != "container":
-            raise client_error(
-                f"the sandbox does not have job definitions of type {params['type']}"
-            )
-        size = len(json.dumps(params))
-        if size > limits.JOB_DEFINITION_BYTES:
-            raise client_error(
-                f"the job definition has {size} bytes; at most {limits.JOB_DEFINITION_BYTES} are allowed"
-            )
-        if "containerProperties" not in params:
-            raise client_error("containerProperties is required for type container")
         platforms = params.get("platformCapabilities", ["EC2"])
-        check_container(params["containerProperties"], platforms)
-        check_retry_strategy(params.get("retryStrategy", {}))
-        check_timeout(params.get("timeout", {}))
+        _check_content(params, platforms)
         with self._lock:
             revisions = self._by_name.setdefault(name, [])
             revision = revisions[-1]["revision"] + 1 if revisions else 1
