@@ -38,9 +38,10 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     up.add_argument(
         "--runner",
-        choices=("process", "docker"),
+        choices=("process", "docker", "stub"),
         default="process",
-        help="how a job's container runs: as a local process (default), or by a Docker engine",
+        help="how a job's container runs: as a local process (default), by a Docker engine, or not at "
+        "all (stub: every Batch job ends at once with exit code 0)",
     )
     _add(commands, "down", _run_down, "end it and all that runs in it", "takeda sandbox down")
     env = _add(
@@ -56,6 +57,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     status.add_argument("--json", action="store_true", help="as a JSON object")
 
+    _add_faults(commands)
+
     slurm = commands.add_parser(
         "slurm",
         help="a real Slurm beside it",
@@ -70,8 +73,73 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     _add(slurm_commands, "down", _run_slurm_down, "end it", "takeda sandbox slurm down")
 
 
+def _add_faults(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = _add(
+        commands,
+        "faults",
+        _run_faults,
+        "make things go wrong: show, set and clear faults",
+        "takeda sandbox faults set spot-reclaim=0.3 throttling=0.2 --rule align --seed 7",
+    )
+    parser.add_argument("--json", action="store_true", help="as a JSON object")
+    faults = parser.add_subparsers(metavar="COMMAND")
+    wanted = _add(
+        faults,
+        "set",
+        _run_faults_set,
+        "make things go wrong from now on",
+        "takeda sandbox faults set spot-reclaim=0.3 --job 'takeda-align-*' --seed 7",
+        default_dir=argparse.SUPPRESS,  # `faults --dir DIR set` keeps its folder
+    )
+    wanted.formatter_class = argparse.RawDescriptionHelpFormatter
+    wanted.description = _fault_words()
+    wanted.add_argument(
+        "words",
+        nargs="+",
+        metavar="FAULT[:VARIANT]=AMOUNT",
+        help="a rate from 0 to 1, or seconds",
+    )
+    wanted.add_argument("--rule", metavar="RULE", help="only jobs with this tag takeda:rule")
+    wanted.add_argument("--job", metavar="GLOB", help="only jobs of such names")
+    wanted.add_argument("--queue", metavar="GLOB", help="only jobs of such queues")
+    wanted.add_argument("--call", metavar="GLOB", help="only such calls: SubmitJob, Describe*")
+    wanted.add_argument("--times", type=_positive, metavar="N", help="at most so often")
+    wanted.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="another one, other jobs (0)"
+    )
+    cleared = _add(
+        faults,
+        "clear",
+        _run_faults_clear,
+        "take faults away",
+        "takeda sandbox faults clear",
+        default_dir=argparse.SUPPRESS,
+    )
+    cleared.add_argument("words", nargs="*", metavar="FAULT", help="only these (all)")
+    for command in (wanted, cleared):
+        command.add_argument("--json", action="store_true", help="as a JSON object")
+
+
+def _fault_words() -> str:
+    from snakemake_executor_takeda.sandbox.faults import KINDS
+
+    lines = ["Make things go wrong from now on, until `clear` or `takeda sandbox down`.", ""]
+    for kind in KINDS.values():
+        unit = "SECONDS" if kind.in_seconds else "RATE"
+        lines.append(f"  {kind.name + '=' + unit:<24} {kind.does}")
+        if kind.variants:
+            lines.append(f"  {'':<24} variants: {', '.join(kind.variants)}")
+    return "\n".join(lines)
+
+
 def _add(
-    commands: argparse._SubParsersAction[Any], name: str, run: Any, text: str, example: str
+    commands: argparse._SubParsersAction[Any],
+    name: str,
+    run: Any,
+    text: str,
+    example: str,
+    *,
+    default_dir: str | None = None,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
@@ -79,6 +147,7 @@ def _add(
     parser.add_argument(
         "--dir",
         type=Path,
+        default=default_dir,
         metavar="DIR",
         help="its state folder ($TAKEDA_SANDBOX_DIR, or takeda/sandbox in ~/.local/state)",
     )
@@ -151,6 +220,55 @@ def _run_status(args: argparse.Namespace) -> int:
         said = ", ".join(f"{count} to {name}" for name, count in calls.items())
         print(f"  API calls           {said or 'none'}")
     print(f"  Slurm               {_slurm_words(facts['slurm'])}")
+    return 0
+
+
+def _run_faults(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+
+    return _show_faults(control.faults(_state_dir(args)), args.json)
+
+
+def _run_faults_set(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+
+    facts = control.set_faults(
+        _state_dir(args),
+        *args.words,
+        rule=args.rule,
+        job=args.job,
+        queue=args.queue,
+        call=args.call,
+        times=args.times,
+        seed=args.seed,
+    )
+    return _show_faults(facts, args.json)
+
+
+def _run_faults_clear(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import control
+
+    return _show_faults(control.clear_faults(_state_dir(args), *args.words), args.json)
+
+
+def _show_faults(facts: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return 0
+    if not facts["faults"]:
+        print("No faults are set. To set some: takeda sandbox faults set spot-reclaim=0.3 --seed 7")
+        return 0
+    selectors = ("rule", "job", "queue", "call", "times")
+    rows = [("fault", "amount", "only", "seed", "injected")]
+    for fault in facts["faults"]:
+        word = ":".join(fault[name] for name in ("fault", "variant") if name in fault)
+        only = ", ".join(f"{name} {fault[name]}" for name in selectors if name in fault) or "-"
+        amount = f"{fault['amount']:g}"
+        rows.append((word, amount, only, str(fault["seed"]), str(fault["injected"])))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        print("  ".join(cells).rstrip())
     return 0
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.sandbox import processes, record
-from snakemake_executor_takeda.sandbox.server import STATUS_PATH
+from snakemake_executor_takeda.sandbox.faults import Fault
+from snakemake_executor_takeda.sandbox.faults import parse as parse_faults
+from snakemake_executor_takeda.sandbox.server import FAULTS_PATH, STATUS_PATH
 from snakemake_executor_takeda.values import TakedaError
 
 _STOP_SECONDS = 120.0
@@ -120,7 +122,7 @@ def status(state_dir: Path) -> dict[str, Any]:
     found = running(state_dir)
     facts: dict[str, Any] = {"up": found is not None, "state_dir": str(state_dir)}
     if found is not None:
-        live = _ask(found)
+        live = _ask(found, STATUS_PATH)
         facts |= {
             "pid": found.pid,
             "moto_pid": found.moto_pid,
@@ -139,6 +141,45 @@ def status(state_dir: Path) -> dict[str, Any]:
         }
     facts["slurm"] = slurm.status(state_dir) if state_dir.is_dir() else {"running": False}
     return facts
+
+
+def faults(state_dir: Path) -> dict[str, Any]:
+    """The faults that are set, each with how often it was `injected`, and the sums by word.
+
+    Raises TakedaError where no sandbox runs.
+    """
+    return _ask(_up(state_dir), FAULTS_PATH)
+
+
+def set_faults(
+    state_dir: Path,
+    *words: str,
+    rule: str | None = None,
+    job: str | None = None,
+    queue: str | None = None,
+    call: str | None = None,
+    times: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`set_faults(folder, "spot-reclaim=0.3", rule="align", seed=7)`: from now on. As `faults`."""
+    wanted: list[Fault] = parse_faults(
+        words, rule=rule, job=job, queue=queue, call=call, times=times, seed=seed
+    )
+    return _ask(_up(state_dir), FAULTS_PATH, {"set": [fault.to_json() for fault in wanted]})
+
+
+def clear_faults(state_dir: Path, *names: str) -> dict[str, Any]:
+    """Take away all faults, or those with these words. As `faults`."""
+    return _ask(_up(state_dir), FAULTS_PATH, {"clear": list(names)})
+
+
+def _up(state_dir: Path) -> record.Record:
+    found = running(state_dir)
+    if found is None:
+        raise TakedaError(
+            f"no sandbox runs in {state_dir.absolute()}: start it with `takeda sandbox up`"
+        )
+    return found
 
 
 def prepare(state_dir: Path) -> Path:
@@ -218,11 +259,21 @@ def _clean_up(state_dir: Path) -> int:
     return left
 
 
-def _ask(found: record.Record) -> dict[str, Any]:
+def _ask(found: record.Record, path: str, wanted: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One of the daemon's own pages; `wanted` is what it is to do first."""
     connection = http.client.HTTPConnection("127.0.0.1", found.services_port, timeout=30)
     try:
-        connection.request("GET", STATUS_PATH, headers={"x-takeda-key": found.access_key})
-        return dict(json.load(connection.getresponse()))
+        connection.request(
+            "GET" if wanted is None else "POST",
+            path,
+            body=None if wanted is None else json.dumps(wanted),
+            headers={"x-takeda-key": found.access_key},
+        )
+        answer = connection.getresponse()
+        facts = dict(json.load(answer))
+        if answer.status != 200:
+            raise TakedaError(str(facts.get("message", answer.reason)))
+        return facts
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise TakedaError(
             f"the sandbox (pid {found.pid}) does not answer at {found.services_url} ({error}); "

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.sandbox import ports, processes, record
+from snakemake_executor_takeda.sandbox.injecting import Faults
 from snakemake_executor_takeda.sandbox.moto_process import MotoProcess
 from snakemake_executor_takeda.sandbox.rest_json import Router
 from snakemake_executor_takeda.sandbox.server import ApiCalls, Front, Gate, HttpServer
@@ -87,6 +88,7 @@ class Sandbox:
         self._moto: MotoProcess | None = None
         self._services: list[Service] = []
         self._calls = ApiCalls({})
+        self._faults: Faults | None = None
         self._record: record.Record | None = None
 
     def start(self, services_port: int, moto_port: int) -> None:
@@ -107,6 +109,7 @@ class Sandbox:
         variables = client_variables(services_url, moto_url, key)
         mark = {processes.MARK: f"{self._state_dir} moto"}
         self._moto = MotoProcess(listener, self._state_dir / "s3", mark)
+        self._faults = Faults(self._database)
         context = Context(
             state_dir=self._state_dir,
             database=self._database,
@@ -117,6 +120,7 @@ class Sandbox:
             vcpus=self._vcpus,
             memory_mib=self._memory_mib,
             runner=self._runner,
+            faults=self._faults,
         )
         services = _make_services(context)
         self._moto.wait_ready(_MOTO_START_SECONDS)
@@ -125,7 +129,9 @@ class Sandbox:
             service.start()
             self._services.append(service)
         _provide_queues(services[0], self._vcpus)
-        self._http.front = Front(Router(services), Gate(key), self._calls, self._facts)
+        self._http.front = Front(
+            Router(services), Gate(key), self._calls, self._facts, self._faults
+        )
         self._http_thread = threading.Thread(
             target=self._http.serve_forever, args=(_SHUTDOWN_LOOK_SECONDS,), daemon=True
         )
@@ -154,6 +160,8 @@ class Sandbox:
         if self._moto is not None:
             self._moto.stop()
         if self._record is not None:
+            if self._faults is not None:
+                self._faults.clear()
             self.save_calls()
             record.remove(self._state_dir)
 
@@ -162,6 +170,9 @@ class Sandbox:
         return self._moto is not None and self._moto.has_ended
 
     def save_calls(self) -> None:
+        """And how often faults were injected."""
+        if self._faults is not None:
+            self._faults.save()
         with sqlite3.connect(self._database, timeout=10) as connection:
             connection.executemany(
                 "insert or replace into sandbox_calls values (?, ?, ?)",
@@ -279,7 +290,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--s3-port", type=int, required=True)
     parser.add_argument("--vcpus", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True, help="MiB")
-    parser.add_argument("--runner", choices=("process", "docker"), required=True)
+    parser.add_argument("--runner", choices=("process", "docker", "stub"), required=True)
     return parser.parse_args()
 
 

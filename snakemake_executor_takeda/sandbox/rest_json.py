@@ -205,6 +205,11 @@ class Router:
                 return route, labels
         return None
 
+    def operations(self) -> list[str]:
+        """All operations that are answered, by name."""
+        routes = (route for routes in self._by_method.values() for route in routes)
+        return sorted({r.model.name for r in routes if r.model.name in r.service.handlers})
+
     def answer(self, request: Request) -> Response:
         """The answer to any request, errors included. A bug in a handler raises."""
         found = self.find(request)
@@ -243,9 +248,14 @@ def internal_error(request: Request, router: Router, text: str) -> Response:
     """What a service answers when it broke; boto3 retries it."""
     found = router.find(request)
     model = None if found is None else found[0].model.service_model
-    names = {shape.name for shape in model.error_shapes} if model else set()
-    code = "InternalServerException" if "InternalServerException" in names else "ServerException"
+    code = internal_error_code(model)
     return error_response(ServiceError(code, text, status=500), model)
+
+
+def internal_error_code(model: ServiceModel | None) -> str:
+    """The service's word for an error of its own."""
+    names = {shape.name for shape in model.error_shapes} if model else set()
+    return "InternalServerException" if "InternalServerException" in names else "ServerException"
 
 
 def to_json(shape: Shape, value: Any) -> Any:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 import socket
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from snakemake_executor_takeda.sandbox import faults
+from snakemake_executor_takeda.sandbox.faults import RULE_TAG, Fault, Target
+from snakemake_executor_takeda.sandbox.injecting import Faults
 from snakemake_executor_takeda.sandbox.rest_json import (
     Request,
     Response,
+    Route,
     Router,
     error_response,
     internal_error,
+    internal_error_code,
 )
 from snakemake_executor_takeda.sandbox.services import ServiceError
+from snakemake_executor_takeda.values import TakedaError
 
 STATUS_PATH = "/_takeda/status"
 """Answers facts about the sandbox to its owner (header `x-takeda-key`)."""
+FAULTS_PATH = "/_takeda/faults"
+"""Answers the faults that are set; a POST of `{"set": [fault, …]}` or `{"clear": [word, …]}` first
+changes them."""
 
 _LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|([\w-]+\.)+localhost)(:\d+)?")
 MAX_BODY_BYTES = 256 * 2**20
@@ -76,30 +87,114 @@ class Front:
     """Every request's way: may it, which operation, count, answer."""
 
     def __init__(
-        self, router: Router, gate: Gate, calls: ApiCalls, status: Callable[[], Mapping[str, Any]]
+        self,
+        router: Router,
+        gate: Gate,
+        calls: ApiCalls,
+        status: Callable[[], Mapping[str, Any]],
+        faults: Faults,
     ) -> None:
         self._router = router
         self._gate = gate
         self._calls = calls
         self._status = status
+        self._faults = faults
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: Request) -> Response | None:
+        """None where the connection is to be closed without an answer."""
         try:
             self._gate.check(request)
+            if request.path == STATUS_PATH:
+                return _page(self._status())
+            if request.path == FAULTS_PATH:
+                return _page(self._change_faults(request))
         except ServiceError as error:
             return error_response(error)
-        if request.path == STATUS_PATH:
-            body = json.dumps(self._status()).encode()
-            return Response(200, {"Content-Type": "application/json"}, body)
         found = self._router.find(request)
-        if found is not None:
-            self._calls.add(found[0].call.service, found[0].call.operation)
+        if found is None:
+            return self._answer(request)
+        return self._answer_or_fault(request, found[0])
+
+    def _answer_or_fault(self, request: Request, route: Route) -> Response | None:
+        operation = route.call.operation
+        self._calls.add(route.call.service, operation)
+        fault = self._faults.on_call(operation, lambda: _named(operation, request))
+        if fault is None:
+            return self._answer(request)
+        time.sleep(fault.seconds)
+        if fault.refused is not None:
+            return _refusal(fault.refused, route)
+        response = self._answer(request)
+        if fault.lost is None:
+            return response
+        return None if fault.lost.variant == "closed" else _broken(route, 500)
+
+    def _answer(self, request: Request) -> Response:
         try:
             return self._router.answer(request)
         except Exception as error:  # noqa: BLE001 - the caller gets it, as AWS would say it
             traceback.print_exc()
             text = f"the sandbox broke: {type(error).__name__}: {error}"
             return internal_error(request, self._router, text)
+
+    def _change_faults(self, request: Request) -> Mapping[str, Any]:
+        if request.method == "POST":
+            try:
+                wanted = json.loads(request.body)
+                new = [faults.from_json(value) for value in wanted.get("set", [])]
+                names = [faults.kind_of(name).name for name in wanted.get("clear", [])]
+                for fault in new:
+                    self._check_call(fault)
+            except (TakedaError, ValueError) as error:
+                raise ServiceError("BadFault", str(error)) from None
+            if "clear" in wanted:
+                self._faults.clear(names)
+            if new:
+                self._faults.set(new)
+        return self._faults.facts()
+
+    def _check_call(self, fault: Fault) -> None:
+        known = self._router.operations()
+        if fault.call is None or fnmatch.filter(known, fault.call):
+            return
+        near = faults.nearest(fault.call, known)
+        raise TakedaError(
+            f"--call {fault.call}: the sandbox has no such operation"
+            + (f". Did you mean {near}?" if near else "")
+        )
+
+
+def _page(facts: Mapping[str, Any]) -> Response:
+    return Response(200, {"Content-Type": "application/json"}, json.dumps(facts).encode())
+
+
+def _named(operation: str, request: Request) -> Target:
+    """What a call names. Only SubmitJob is about one job of a name and a queue."""
+    if operation != "SubmitJob":
+        return Target(operation=operation)
+    try:
+        body = json.loads(request.body)
+        return Target(
+            name=body.get("jobName"),
+            rule=body.get("tags", {}).get(RULE_TAG),
+            queue=body.get("jobQueue", "").rpartition("/")[2],
+            operation=operation,
+        )
+    except (ValueError, AttributeError):  # the service says what is wrong with it
+        return Target(operation=operation)
+
+
+def _refusal(fault: Fault, route: Route) -> Response:
+    """throttling or server-error, in the service's own words."""
+    if fault.kind == "server-error":
+        return _broken(route, int(fault.variant))
+    # what Batch answers is not in its model; boto3 takes either word for throttling
+    return error_response(ServiceError(fault.variant, "Too Many Requests", status=429))
+
+
+def _broken(route: Route, status: int) -> Response:
+    code = internal_error_code(route.model.service_model)
+    return error_response(ServiceError(code, "the sandbox fails on purpose", status=status))
 
 
 class HttpServer(ThreadingHTTPServer):
@@ -133,6 +228,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         path, _, query = self.path.partition("?")
         size = int(self.headers.get("Content-Length") or 0)
+        response: Response | None
         if size > MAX_BODY_BYTES:
             self.close_connection = True
             error = ServiceError(
@@ -144,6 +240,10 @@ class _Handler(BaseHTTPRequestHandler):
             request = Request(self.command, path, query, headers, self.rfile.read(size))
             assert self.server.front is not None
             response = self.server.front.answer(request)
+        if response is None:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         self._send(response)
 
     def _send(self, response: Response) -> None:

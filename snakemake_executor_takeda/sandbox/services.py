@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from snakemake_executor_takeda.sandbox.injecting import Faults
+
 Handler = Callable[[dict[str, Any]], Mapping[str, Any] | None]
 """Gets an operation's validated members by their model names and returns its output's members.
 
@@ -66,7 +68,10 @@ class Context:
     vcpus: int = 8
     memory_mib: int = 16_384
     runner: str = "process"
-    """`process` or `docker`: how a container is run."""
+    """`process`, `docker` or `stub`: how a Batch job's container is run. HealthOmics' tasks are run as
+    local processes where Batch jobs are not run at all."""
+    faults: Faults = field(default_factory=Faults)
+    """What is to go wrong on purpose."""
     region: str = REGION
     account_id: str = ACCOUNT_ID
 
