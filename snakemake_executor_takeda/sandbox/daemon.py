@@ -121,6 +121,7 @@ class Sandbox:
             memory_mib=self._memory_mib,
             runner=self._runner,
             faults=self._faults,
+            events=self._moto,
         )
         services = _make_services(context)
         self._moto.wait_ready(_MOTO_START_SECONDS)

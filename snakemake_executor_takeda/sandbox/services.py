@@ -6,7 +6,7 @@ To add a service, write a module with `def service(context: Context) -> Service`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,6 +48,18 @@ class ServiceError(Exception):
         self.members = members or {}
 
 
+class EventBus(Protocol):
+    """EventBridge's default bus, for services that publish."""
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether any rule could want an event."""
+
+    def put(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Publish events, each with EventBridge's members and `time` in epoch seconds. Returns at
+        once; they are delivered in this order."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a service gets from the sandbox it is part of."""
@@ -70,6 +82,7 @@ class Context:
     runner: str = "process"
     """`process`, `docker` or `stub`: how a Batch job's container is run. HealthOmics' tasks are run as
     local processes where Batch jobs are not run at all."""
+    events: EventBus | None = None
     faults: Faults = field(default_factory=Faults)
     """What is to go wrong on purpose."""
     region: str = REGION

@@ -229,6 +229,12 @@ class Engine:
             self.wake()
             return
         now = now_ms()
+        if process is None:
+            with self._table.lock:
+                run.job.started_at, run.job.log_stream = now, None
+                self._table.move(run.job, Status.RUNNING)
+                self._process_ended(run, 0, Ending(EXITED, exit_code=0))
+            return
         self._children.add(run.job.job_id, process)
         self._started.append(
             Execution(

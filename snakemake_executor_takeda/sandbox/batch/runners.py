@@ -43,8 +43,8 @@ class StartFailure(Exception):
 class Runner(Protocol):
     """Starts attempts. The process it returns leads a group of its own and ends with the attempt."""
 
-    def start(self, attempt: Attempt) -> subprocess.Popen[bytes]:
-        """Raises StartFailure."""
+    def start(self, attempt: Attempt) -> subprocess.Popen[bytes] | None:
+        """None where the attempt has ended already, well. Raises StartFailure."""
 
     def look_back(self, attempt: Attempt, exit_code: int) -> str | None:
         """The reason why the attempt ended so, where its exit code alone does not say it.
@@ -113,6 +113,29 @@ class ProcessRunner:
 
     def _directory(self, attempt: Attempt) -> Path:
         return self._scratch / attempt.name
+
+
+class StubRunner:
+    """Runs nothing: every attempt has ended with exit code 0, without a log, when it is started. For
+    measuring what submission and polling cost by themselves."""
+
+    def __init__(self, scratch: Path, mark: str) -> None:
+        """There is nothing to keep, and nothing to find again."""
+
+    def start(self, attempt: Attempt) -> None:
+        return None
+
+    def look_back(self, attempt: Attempt, exit_code: int) -> str | None:
+        return None
+
+    def stop(self, attempt: Attempt) -> None:
+        """Nothing runs."""
+
+    def clean(self, attempt: Attempt) -> None:
+        """Nothing was left."""
+
+    def end_left(self) -> None:
+        """Nothing was left."""
 
 
 def default_path() -> str:

@@ -12,10 +12,13 @@ from snakemake_executor_takeda.sandbox.batch import limits, listing, views
 from snakemake_executor_takeda.sandbox.batch.definitions import Definitions
 from snakemake_executor_takeda.sandbox.batch.docker_runner import DockerRunner
 from snakemake_executor_takeda.sandbox.batch.engine import Engine, now_ms
+from snakemake_executor_takeda.sandbox.batch.events import Events
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Status, new_job
+from snakemake_executor_takeda.sandbox.batch.lagging import Lag
+from snakemake_executor_takeda.sandbox.batch.mishaps import Mishaps
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 from snakemake_executor_takeda.sandbox.batch.queues import Queues
-from snakemake_executor_takeda.sandbox.batch.runners import ProcessRunner, Runner
+from snakemake_executor_takeda.sandbox.batch.runners import ProcessRunner, Runner, StubRunner
 from snakemake_executor_takeda.sandbox.batch.store import Store
 from snakemake_executor_takeda.sandbox.batch.submission import make_spec, set_dependencies
 from snakemake_executor_takeda.sandbox.batch.table import Table
@@ -30,7 +33,11 @@ def service(context: Context) -> BatchService:
     """The emulator as one of the sandbox's services. Raises TakedaError where Docker is wanted and
     no engine answers."""
     scratch = context.state_dir / "scratch"
-    kinds: dict[str, Callable[..., Runner]] = {"process": ProcessRunner, "docker": DockerRunner}
+    kinds: dict[str, Callable[..., Runner]] = {
+        "process": ProcessRunner,
+        "docker": DockerRunner,
+        "stub": StubRunner,
+    }
     mark = str(context.state_dir)
     return BatchService(context, kinds[context.runner](scratch, mark), mark)
 
@@ -48,12 +55,16 @@ class BatchService:
         self._store = Store(context.database)
         self._definitions = Definitions(self._store, self._arn_prefix)
         self._queues = Queues(self._store, self._arn_prefix, context.memory_mib)
-        self._table = Table(now_ms)
+        self._mishaps = Mishaps(context.faults)
+        self._lag = Lag(self._mishaps, now_ms)
+        self._events = Events(context, self._mishaps, self._arn_prefix)
+        self._table = Table(now_ms, self._lag.remember, self._events.note)
         self._engine = Engine(
             table=self._table,
             store=self._store,
             queues=self._queues,
             runner=runner,
+            mishaps=self._mishaps,
             context=context,
             mark=mark,
             seconds_scale=seconds_scale,
@@ -92,10 +103,13 @@ class BatchService:
         for log in (self._context.state_dir / "logs").iterdir():
             if log.stat().st_mtime * 1000 < now_ms() - KEPT_MS:
                 log.unlink()
+        self._events.start()
         self._engine.start()
+        self._context.faults.on_change(self._engine.wake)
 
     def stop(self) -> None:
         self._engine.stop()
+        self._events.stop()
         self._store.close()
 
     def facts(self) -> Mapping[str, Any]:
@@ -118,6 +132,7 @@ class BatchService:
             set_dependencies(job, self._table.find)
         # on record before it is in anybody's sight, so that no change can come before it
         self._store.insert_job(job)
+        self._mishaps.note(job)
         with self._table.lock:
             self._table.add(job)
         self._engine.wake()
@@ -136,11 +151,10 @@ class BatchService:
         with self._table.lock:
             found = {job_id: self._table.find(job_id.rpartition("/")[2]) for job_id in wanted}
             # not the order asked for: AWS promises none
+            jobs = [job for _, job in sorted(found.items()) if job is not None]
             return {
                 "jobs": [
-                    views.job_detail(job, self._arn_prefix)
-                    for _, job in sorted(found.items())
-                    if job is not None
+                    views.job_detail(job, self._arn_prefix) for job in self._lag.all_shown(jobs)
                 ]
             }
 
@@ -149,11 +163,11 @@ class BatchService:
         with self._table.lock:
             if source == "jobQueue":
                 arn = self._queues.queue(params["jobQueue"])["jobQueueArn"]
-                jobs = [job for job in self._table.jobs() if job.spec.queue_arn == arn]
-                found, token = listing.list_queue(jobs, params)
+                jobs = (job for job in self._table.jobs() if job.spec.queue_arn == arn)
+                found, token = listing.list_queue(self._lag.all_shown(jobs), params)
             else:
-                parent = self._job(params[source])
-                found, token = listing.list_children(parent, params)
+                children = self._lag.all_shown(self._job(params[source]).children)
+                found, token = listing.list_children(children, params)
             summaries = [views.job_summary(job, self._arn_prefix) for job in found]
         return {"jobSummaryList": summaries, "nextToken": token}
 

@@ -137,7 +137,7 @@ class Supervisor:
                     "definition": run["_definition"],
                     "parameters": run.get("parameters", {}),
                     "run_output_uri": run["runOutputUri"],
-                    "runner": self._context.runner,
+                    "runner": "process" if self._context.runner == "stub" else self._context.runner,
                 }
             )
         )
