@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
+
+from snakemake_executor_takeda.values import Shape
 
 T = TypeVar("T")
 
@@ -51,3 +53,50 @@ class Coalescer(Generic[T]):
 
     def _due_at(self, group: _Group[T]) -> float:
         return min(group.last_at + self._idle_seconds, group.first_at + self._max_seconds)
+
+
+def without_sizes(shape: Shape) -> Shape:
+    """The shape but for what `common_shapes` rounds up."""
+    return replace(shape, mem_mb=None, disk_mb=None, runtime_min=None)
+
+
+def common_shapes(shapes: Iterable[Shape], tolerance: float) -> dict[Shape, Shape]:
+    """Shape → the shape to ask for instead, so that jobs that differ little share an array.
+
+    Only memory, disk and run time are rounded up, to the most that another of these shapes asks for,
+    and never by more than `tolerance` of what the shape itself asks for. A shape that stands alone
+    stays as it is. The shapes must not differ in anything else.
+    """
+    sized = [(_sizes(shape), shape) for shape in set(shapes)]
+    # The size that differs most comes first: what is too small in it ends the search.
+    order = sorted(range(3), key=lambda i: -len({sizes[i] for sizes, _ in sized}))
+    left = sorted(sized, key=lambda one: [one[0][i] for i in order], reverse=True)
+    common: dict[Shape, Shape] = {}
+    while left:
+        # From the largest down, each that still fits in with all before it.
+        low = high = left[0][0]
+        group: list[Shape] = []
+        rest: list[tuple[tuple[int, ...], Shape]] = []
+        for number, (sizes, shape) in enumerate(left):
+            if not _near(sizes[order[0]], high[order[0]], tolerance):
+                rest += left[number:]
+                break
+            lower, higher = tuple(map(min, low, sizes)), tuple(map(max, high, sizes))
+            if all(map(_near, lower, higher, (tolerance,) * 3)):
+                low, high = lower, higher
+                group.append(shape)
+            else:
+                rest.append((sizes, shape))
+        mem_mb, disk_mb, runtime_min = (size or None for size in high)
+        largest = replace(group[0], mem_mb=mem_mb, disk_mb=disk_mb, runtime_min=runtime_min)
+        common |= dict.fromkeys(group, largest)
+        left = rest
+    return common
+
+
+def _near(least: int, most: int, tolerance: float) -> bool:
+    return least == most or 0 < least <= most <= least * (1 + tolerance)
+
+
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    return (shape.mem_mb or 0, shape.disk_mb or 0, shape.runtime_min or 0)

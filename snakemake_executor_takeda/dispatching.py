@@ -7,11 +7,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from snakemake_executor_takeda.coalescing import Coalescer
+from snakemake_executor_takeda.coalescing import Coalescer, common_shapes, without_sizes
 from snakemake_executor_takeda.jobs import job_name
-from snakemake_executor_takeda.values import JobSpec, Placement, Submission, Target, Task
+from snakemake_executor_takeda.values import JobSpec, Placement, Shape, Submission, Target, Task
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Dispatcher(threading.Thread):
         place: Callable[[JobSpec], Placement],
         placed: Callable[[Ready, Placement], None],
         failed: Callable[[Ready, Exception], None],
-        limit: Callable[[Target], int],
+        limit: Callable[[Target, Shape], int],
+        shape_tolerance: float,
         key_resources: Callable[[Target], frozenset[str]],
         send: Callable[[Submission, dict[str, int]], None],
     ) -> None:
@@ -51,6 +52,7 @@ class Dispatcher(threading.Thread):
         self._placed = placed
         self._failed = failed
         self._limit = limit
+        self._shape_tolerance = shape_tolerance
         self._key_resources = key_resources
         self._send = send
         self._inbox: queue.SimpleQueue[tuple[float, list[Ready]]] = queue.SimpleQueue()
@@ -76,8 +78,9 @@ class Dispatcher(threading.Thread):
             for ready in self._waited_long_enough():
                 self._take(ready)
             if not self._stopping:
-                for members in self._coalescer.due(time.monotonic()):
-                    self._send_off(members)
+                for equals in self._coalescer.due(time.monotonic()):
+                    for members in self._by_shape(equals):
+                        self._send_off(members)
 
     def _pause(self) -> float | None:
         """Seconds until there is something to do of itself, None where nothing waits."""
@@ -98,7 +101,7 @@ class Dispatcher(threading.Thread):
             placement = ready.placement or self._place(ready.job)
             self._placed(ready, placement)
             target = placement.target
-            limit = self._limit(target)
+            limit = self._limit(target, ready.job.shape)
             self._tasks += 1
             task = Task(f"{self._run_id}-t{self._tasks}", ready.job, target, ready.argv)
             key = submission_key(task, self._key_resources(target))
@@ -106,6 +109,19 @@ class Dispatcher(threading.Thread):
             self._failed(ready, error)
             return
         self._coalescer.add(key, (ready, task), limit, time.monotonic())
+
+    def _by_shape(self, equals: list[tuple[Ready, Task]]) -> list[list[tuple[Ready, Task]]]:
+        """What differs only in memory, disk and run time, cut into submissions of one shape each."""
+        common = common_shapes(
+            (task.job.shape for _, task in equals), tolerance=self._shape_tolerance
+        )
+        cut: dict[Shape, list[tuple[Ready, Task]]] = {}
+        for ready, task in equals:
+            shape = common[task.job.shape]
+            if shape != task.job.shape:
+                task = replace(task, job=replace(task.job, shape=shape))  # noqa: PLW2901
+            cut.setdefault(shape, []).append((ready, task))
+        return list(cut.values())
 
     def _send_off(self, members: list[tuple[Ready, Task]]) -> None:
         self._submissions += 1
@@ -124,12 +140,13 @@ class Dispatcher(threading.Thread):
 
 
 def submission_key(task: Task, key_resources: frozenset[str]) -> Hashable:
-    """Tasks with equal keys may share an array: same target, rule, shape, container, and the same
-    values of the resources that the backend turns into options of the whole submission."""
+    """Tasks with equal keys may share an array if their sizes are near: same target, rule, CPUs, nodes,
+    container, and the same values of the resources that the backend turns into options of the whole
+    submission."""
     overrides = tuple(
         sorted(
             (name, task.job.resources[name]) for name in key_resources & task.job.resources.keys()
         )
     )
     job = task.job
-    return (task.target.name, job.rule, job.shape, job.container, overrides)
+    return (task.target.name, job.rule, without_sizes(job.shape), job.container, overrides)

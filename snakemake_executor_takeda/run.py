@@ -18,7 +18,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_executor_takeda import assembly, jobs
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.coalescing import Coalescer
-from snakemake_executor_takeda.commands.inner import InnerSnakemake
+from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import EventLog
 from snakemake_executor_takeda.interrupts import only_the_first_interrupt
@@ -33,6 +33,7 @@ from snakemake_executor_takeda.values import (
     JobSpec,
     Outcome,
     Placement,
+    Shape,
     Submission,
     TakedaError,
     Target,
@@ -59,8 +60,8 @@ class OpenJob:
     announced: bool = False
     started: bool = False
     reported: bool = False
-    interruptions: Counter[str] = field(default_factory=Counter)
-    """How often it lost its node, by target."""
+    failures: dict[str, Counter[FailureKind]] = field(default_factory=dict)
+    """How often it failed quietly, by target and kind."""
 
     def info(self) -> SubmittedJobInfo:
         return SubmittedJobInfo(self.job, self.external_id)
@@ -85,7 +86,6 @@ class Run:
         self._lanes: dict[str, Lane] = {}
         self._backends: dict[str, Backend] = {}
         self._closers: list[Callable[[], None]] = []
-        self._limits: dict[str, int] = {}
         self._refused_backends: dict[str, TakedaError] = {}
         self._cancelled = False
         self._closed = False
@@ -190,6 +190,12 @@ class Run:
             open_job.started = True
             self._event("started", open_job, update.detail)
 
+    def waits(self, update: Update) -> None:
+        open_job = self._open_job(update.task_id)
+        if open_job:
+            self._event("waiting", open_job, {"reason": update.note, **update.detail})
+            self._logger.warning(f"takeda: {update.note}")
+
     def ended(self, updates: list[Update]) -> None:
         outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
         outcomes |= self._without_outputs(outcomes)
@@ -292,13 +298,16 @@ class Run:
 
     def _sent_again(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> bool:
         target, spec = placement.target, open_job.ready.job
-        open_job.interruptions[target.name] += 1
+        failures = open_job.failures.setdefault(target.name, Counter())
+        if outcome.kind:
+            failures[outcome.kind] += 1
         step = next_step(
             outcome,
-            target.name,
-            self._fallback_of(spec, target),
-            open_job.interruptions[target.name],
-            self._workflow.executor_settings.interruptions,
+            target,
+            fallback=self._fallback_of(spec, target),
+            failures=failures,
+            budget=self._workflow.executor_settings.interruptions,
+            mem_mb=spec.shape.mem_mb,
         )
         if not isinstance(step, Resubmit):
             return False
@@ -314,6 +323,9 @@ class Run:
         open_job.external_id, open_job.started = None, False
         self._event("resubmitted", open_job, {"reason": reason})
         again = replace(open_job.ready, placement=open_job.placement)
+        if step.mem_mb is not None:
+            again = _with_memory(again, step.mem_mb)
+        open_job.ready = again
         self._dispatcher.hand_over([again], step.delay_seconds)
         return True
 
@@ -416,7 +428,8 @@ class Run:
             self._open_backend(name, used)
         self._check_jobs(first_jobs)
         for target in used:
-            self._array_limit(target)
+            # Asked before there is anything to send: the dispatcher must not wait for a service.
+            self._array_limit(target, Shape())
         self._dispatcher = Dispatcher(
             run_id,
             Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
@@ -424,6 +437,7 @@ class Run:
             placed=self._placed,
             failed=self._unsendable,
             limit=self._array_limit,
+            shape_tolerance=policy.shape_tolerance,
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
         )
@@ -531,10 +545,8 @@ class Run:
                 raise
         return backend
 
-    def _array_limit(self, target: Target) -> int:
-        if target.name not in self._limits:
-            self._limits[target.name] = self._backend(target).array_limit(target)
-        return self._limits[target.name]
+    def _array_limit(self, target: Target, shape: Shape) -> int:
+        return self._backend(target).array_limit(target, shape)
 
     def _lane(self, name: str) -> Lane:
         with self._lock:
@@ -587,9 +599,25 @@ def failure_text(target: Target | None, external_id: str | None, outcome: Outcom
         lines += ["last lines of its log:", *(f"    {line}" for line in outcome.log_tail)]
     if outcome.log_location:
         lines.append(f"whole log: {outcome.log_location}")
+    for what, key in (("log in the console", "log_url"), ("job in the console", "job_url")):
+        if key in outcome.detail:
+            lines.append(f"{what}: {outcome.detail[key]}")
     if outcome.advice:
         lines.append(f"what to do: {outcome.advice}")
     return "\n".join(lines)
+
+
+def _with_memory(ready: Ready, mem_mb: int) -> Ready:
+    """The same job with this memory, which its command sees as its resource too. A group's members
+    keep what each of them says."""
+    job = ready.job
+    larger = replace(
+        job,
+        shape=replace(job.shape, mem_mb=mem_mb),
+        resources={**job.resources, "mem_mb": mem_mb},
+    )
+    argv = ready.argv if job.is_group else with_memory(ready.argv, job.rule, mem_mb)
+    return replace(ready, job=larger, argv=argv)
 
 
 def _join(thread: threading.Thread, timeout: float) -> None:

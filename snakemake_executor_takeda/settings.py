@@ -66,5 +66,5 @@ class ExecutorSettings(ExecutorSettingsBase):
     interruptions: int = _flag(
         "How often a job that lost its node is sent again to the same target before the target's "
         "fallback takes it. Does not count against --retries.",
-        default=3,
+        default=2,
     )

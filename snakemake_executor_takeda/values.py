@@ -96,6 +96,21 @@ class JobSpec:
 
 
 @dataclass(frozen=True)
+class RetryRules:
+    """How often a target's failures that are not the job's doing are repeated quietly, before the
+    user's `retries` hears of them. Counts are per job and target."""
+
+    interruptions: int | None = None
+    """Losses of the node before the fallback takes over; None for the run's `--takeda-interruptions`."""
+    image: int = 4
+    """Failed pulls of the image, repeated after growing pauses."""
+    memory_factor: float = 1.0
+    """By what the memory grows after a job ran out of it; 1 leaves that to the user's `retries`."""
+    memory_times: int = 0
+    memory_up_to_mb: int | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """A named place a job can run, as the routing policy gives it."""
 
@@ -108,6 +123,7 @@ class Target:
     efa: bool = False
     options: Any = None
     """An instance of the backend's own options model."""
+    retry: RetryRules = RetryRules()
 
 
 @dataclass(frozen=True)
@@ -170,9 +186,12 @@ class Outcome:
     """Where the whole log is: a path, or group and stream."""
     advice: str = ""
     """What to change, in one sentence."""
+    permanent: bool = False
+    """The service's words leave no hope that the same thing, sent again, would end otherwise."""
     wall_seconds: float | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
-    """Facts for the event log: nodes, instance type, memory peak."""
+    """Facts for the event log: nodes, instance type, memory peak. `log_url` and `job_url` are pages of
+    the service's console, which a failure's message names."""
 
     @property
     def succeeded(self) -> bool:
@@ -184,11 +203,15 @@ SUCCEEDED = Outcome()
 
 @dataclass(frozen=True)
 class Update:
-    """What a poll found out about one task: it has started, or (outcome given) it has ended."""
+    """What a poll found out about one task: it has started, or (outcome given) it has ended, or (note
+    given) why it waits."""
 
     task_id: str
     outcome: Outcome | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    """A line for the user and the event log about a task that goes on waiting: nothing started,
+    nothing ended. Say it once for a submission, with the id of any open task."""
 
 
 @dataclass(frozen=True)

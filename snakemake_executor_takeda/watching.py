@@ -36,6 +36,7 @@ class LaneListener(Protocol):
     def accepted(self, submission: Submission, accepted: Accepted) -> None: ...
     def refused(self, submission: Submission, outcome: Outcome) -> None: ...
     def started(self, update: Update) -> None: ...
+    def waits(self, update: Update) -> None: ...
     def ended(self, updates: list[Update]) -> None: ...
     def trouble(self, message: str) -> None: ...
 
@@ -69,11 +70,17 @@ class Lane(threading.Thread):
         self._active: dict[str, Active] = {}
         self._stopping = False
         self._cancelling = False
+        self._nudged = False
         self._errors_since: float | None = None
 
     def submit(self, submission: Submission) -> None:
         """Send it soon; returns at once."""
         self._inbox.put(submission)
+
+    def nudge(self) -> None:
+        """Poll now rather than at the end of the pause; from any thread."""
+        self._nudged = True
+        self._inbox.put(None)
 
     def stop(self, *, cancelling: bool = False) -> None:
         """End the thread after what it is doing now. What runs in the cloud is left alone, but with
@@ -89,10 +96,16 @@ class Lane(threading.Thread):
 
     def run(self) -> None:
         next_poll = time.monotonic()
+        try:
+            self.backend.listen(self.nudge)
+        except Exception as error:  # noqa: BLE001 - without news the lane asks, as it can always do
+            self._listener.trouble(f"{self.name}: {error!r}")
         while not self._stopping:
             try:
                 self._take_in(max(0.0, next_poll - time.monotonic()) if self._active else None)
-                if self._active and time.monotonic() >= next_poll and not self._stopping:
+                due = self._nudged or time.monotonic() >= next_poll
+                if self._active and due and not self._stopping:
+                    self._nudged = False
                     next_poll = time.monotonic() + self._pace.pause_seconds
                     self._poll()
                     next_poll = time.monotonic() + self._pace.pause_seconds
@@ -144,7 +157,9 @@ class Lane(threading.Thread):
         ended = [update for update in updates if update.outcome]
         self._forget({update.task_id for update in ended})
         for update in updates:
-            if update.outcome is None:
+            if update.note:
+                self._listener.waits(update)
+            elif update.outcome is None:
                 self._listener.started(update)
         if ended:
             self._pace.something_happened()

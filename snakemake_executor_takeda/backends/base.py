@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +14,7 @@ from snakemake_executor_takeda.values import (
     Active,
     FailureKind,
     JobSpec,
+    Shape,
     Submission,
     Target,
     Update,
@@ -63,8 +64,12 @@ class Backend(Protocol):
         Raises TakedaError or SubmissionError for what `submit` would refuse later.
         """
 
-    def array_limit(self, target: Target) -> int:
-        """Most tasks that one submission to this target may hold (1: no arrays)."""
+    def array_limit(self, target: Target, shape: Shape) -> int:
+        """Most tasks of this shape that one submission to this target may hold (1: no arrays)."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Called once, before anything is submitted. A backend that is told of ends, rather than
+        having to ask, calls `wake`, from any thread, when the next `poll` would find something."""
 
     def submit(self, submission: Submission) -> Accepted:
         """Send it. Raises SubmissionError; anything else is a bug and fails these tasks only."""

@@ -77,6 +77,18 @@ class InnerSnakemake:
         return ["--wait-for-files-file", str(listing)]
 
 
+def with_memory(argv: tuple[str, ...], rule: str, mem_mb: int) -> tuple[str, ...]:
+    """The same command in which the rule's `mem_mb` is this, whatever Snakefile or flags say."""
+    option = "--set-resources"
+    word = f"{rule}:mem_mb={mem_mb}"
+    if option not in argv:
+        return (*argv, option, word)
+    start = argv.index(option) + 1
+    end = next((i for i in range(start, len(argv)) if argv[i].startswith("--")), len(argv))
+    kept = (w for w in argv[start:end] if not w.startswith(f"{rule}:mem_mb="))
+    return (*argv[:start], *kept, word, *argv[end:])
+
+
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _WORD = re.compile(rf"(?:{_QUOTED}|[^\s'\"])+", re.DOTALL)
 _LITERAL = re.compile(_QUOTED, re.DOTALL)

@@ -44,6 +44,8 @@ class Policy:
     """Backend → what to do in order to have a target of it, an imperative without full stop."""
     warnings: tuple[str, ...] = ()
     """What looks odd but may be meant: to be shown once, at start."""
+    shape_tolerance: float = 0.1
+    """By what part of its own memory or run time a job may get more, to share an array."""
     needs_input_size: bool = False
     """Whether a route asks for `input_gb`, so that it pays to find out."""
 
@@ -69,6 +71,7 @@ def load_policy(
                 fallback=target.fallback,
                 efa=target.efa,
                 options=checked.options[name],
+                retry=(target.retry or entry.retry).rules(),
             )
             for name, target in entry.targets.items()
         },
@@ -84,5 +87,6 @@ def load_policy(
         source=document.file,
         remedy=lambda backend: f"Add a target with `backend: {backend}` to {document.file}",
         warnings=tuple(checked.warnings),
+        shape_tolerance=entry.shape_tolerance,
         needs_input_size=any(route.when.input_gb is not None for route in entry.routes),
     )

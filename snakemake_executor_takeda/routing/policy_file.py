@@ -7,8 +7,43 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from snakemake_executor_takeda.routing.conditions import When
+from snakemake_executor_takeda.values import RetryRules
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+class MemoryEntry(BaseModel):
+    """More memory for a job that ran out of it, before its `retries` are touched."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    factor: float = Field(2.0, gt=1, le=10, description="By what the memory grows each time.")
+    times: int = Field(2, ge=1, le=10, description="How often it may grow.")
+    up_to_mb: int | None = Field(None, ge=1, description="Most memory to ask for, in MB.")
+
+
+class RetryEntry(BaseModel):
+    """How often a target's failures are repeated quietly, before the user's `retries`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    interruptions: int | None = Field(
+        None, ge=0, le=100, description="Losses of the node on this target before its fallback."
+    )
+    image: int = Field(4, ge=0, le=20, description="Failed pulls of the image.")
+    out_of_memory: MemoryEntry | None = Field(
+        None, description="More memory after a job ran out of it; without, `retries` decide."
+    )
+
+    def rules(self) -> RetryRules:
+        memory = self.out_of_memory
+        return RetryRules(
+            interruptions=self.interruptions,
+            image=self.image,
+            memory_factor=memory.factor if memory else 1.0,
+            memory_times=memory.times if memory else 0,
+            memory_up_to_mb=memory.up_to_mb if memory else None,
+        )
 
 
 class TargetEntry(BaseModel):
@@ -27,6 +62,10 @@ class TargetEntry(BaseModel):
         None, description="Target that takes over when this one loses its machines or has none."
     )
     efa: bool = Field(False, description="Whether its nodes have an Elastic Fabric Adapter.")
+    retry: RetryEntry | None = Field(
+        None,
+        description="How often its failures are repeated; instead of the policy's own `retry`.",
+    )
 
 
 class RouteEntry(BaseModel):
@@ -47,6 +86,17 @@ class PolicyFile(BaseModel):
     targets: dict[str, TargetEntry] = Field(min_length=1, description="Places jobs can run.")
     routes: tuple[RouteEntry, ...] = Field((), description="Tried from the top; first match wins.")
     default: str = Field(description="Name of the target for jobs that no route takes.")
+    retry: RetryEntry = Field(
+        default_factory=lambda: RetryEntry.model_validate({}),
+        description="How often failures are repeated, for targets that do not say it.",
+    )
+    shape_tolerance: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Jobs of one rule share an array, at the largest one's memory and run time, if "
+        "the smallest asks for no less than this part below it: 0.1 is 10 percent, 0 is never.",
+    )
 
 
 def common_words() -> frozenset[str]:

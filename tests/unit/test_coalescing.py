@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from snakemake_executor_takeda.coalescing import Coalescer
+from snakemake_executor_takeda.coalescing import Coalescer, common_shapes
+from snakemake_executor_takeda.values import Shape
 
 
 def run(arrivals, limit, idle=0.5, longest=3.0):
@@ -70,3 +71,35 @@ def test_what_is_not_due_yet_stays_until_it_is():
     assert coalescer.due(0.1) == []
     assert coalescer.due(0.5) == [[1]]
     assert coalescer.due(60.0) == []
+
+
+GIVEN = [(1000, None, 60), (1049, None, 60), (1100, None, 60), (1101, None, 60), (None, None, 60)]
+
+
+def shapes_of(sizes):
+    return [Shape(cpus=2, mem_mb=m, disk_mb=d, runtime_min=r) for m, d, r in sizes]
+
+
+def test_near_shapes_share_the_largest_and_none_gets_more_than_the_tolerance():
+    common = common_shapes(shapes_of(GIVEN), tolerance=0.1)
+    assert [common[shape].mem_mb for shape in shapes_of(GIVEN)] == [1000, 1101, 1101, 1101, None]
+
+
+def test_without_tolerance_each_shape_stays_as_it_is():
+    shapes = shapes_of(GIVEN)
+    assert common_shapes(shapes, tolerance=0.0) == {shape: shape for shape in shapes}
+
+
+def test_every_size_has_to_be_near():
+    shapes = shapes_of([(1000, 100, 60), (1000, 100, 90), (1000, None, 60), (1050, 100, 60)])
+    common = common_shapes(shapes, tolerance=0.1)
+    assert common[shapes[0]] == common[shapes[3]] == shapes[3]
+    assert common[shapes[1]] == shapes[1]
+    assert common[shapes[2]] == shapes[2]
+
+
+def test_ten_thousand_sizes_become_few():
+    shapes = shapes_of([(1000 + n, None, None) for n in range(10_000)])
+    common = common_shapes(shapes, tolerance=0.1)
+    assert len(set(common.values())) <= math.ceil(math.log(11, 1.1)) + 1
+    assert all(s.mem_mb <= common[s].mem_mb <= s.mem_mb * 1.1 for s in shapes)

@@ -10,10 +10,11 @@ from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.values import JobSpec, Placement, Shape, Target
 
 TARGET = Target("t", "fake")
+PLAIN = Shape()
 
 
-def ready(key, rule="r"):
-    return Ready(key, JobSpec(key, rule, {}, 1, Shape(), {}), ())
+def ready(key, rule="r", shape=PLAIN):
+    return Ready(key, JobSpec(key, rule, {}, 1, shape, {}), ())
 
 
 @pytest.fixture
@@ -25,7 +26,8 @@ def dispatcher():
         place=lambda job: Placement(TARGET, ("default",)),
         placed=lambda ready, placement: None,
         failed=lambda ready, error: sent.put(error),
-        limit=lambda target: 100,
+        limit=lambda target, shape: 100,
+        shape_tolerance=0.1,
         key_resources=lambda target: frozenset(),
         send=lambda submission, keys: sent.put(sorted(keys.values())),
     )
@@ -52,3 +54,10 @@ def test_jobs_of_other_rules_leave_by_themselves(dispatcher):
     one, sent = dispatcher
     one.hand_over([ready(1, "a"), ready(2, "b"), ready(3, "a")])
     assert sorted([sent.get(timeout=10), sent.get(timeout=10)]) == [[1, 3], [2]]
+
+
+def test_what_differs_little_shares_an_array_and_what_differs_much_does_not(dispatcher):
+    one, sent = dispatcher
+    memories = {1: 1000, 2: 1050, 3: 4000, 4: 1100, 5: None, 6: 4000}
+    one.hand_over([ready(key, shape=Shape(mem_mb=mem_mb)) for key, mem_mb in memories.items()])
+    assert sorted(sent.get(timeout=10) for _ in range(3)) == [[1, 2, 4], [3, 6], [5]]

@@ -12,7 +12,7 @@ from snakemake.settings.types import (
 )
 
 from snakemake_executor_takeda import jobs
-from snakemake_executor_takeda.commands.inner import split_words
+from snakemake_executor_takeda.commands.inner import split_words, with_memory
 from snakemake_executor_takeda.values import Shape, TakedaError
 
 SNAKEFILE = """
@@ -137,3 +137,37 @@ def test_targets_survive_the_way_to_the_node():
 )
 def test_snakemakes_string_is_split_as_it_was_meant(text, words):
     assert split_words(text) == words
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (("python", "x"), ("python", "x", "--set-resources", "a:mem_mb=4000")),
+        (
+            (
+                "x",
+                "--set-resources",
+                "a:mem_mb=1000",
+                "b:mem_mb=1",
+                "a:mem_mb_per=2",
+                "--mode",
+                "r",
+            ),
+            (
+                "x",
+                "--set-resources",
+                "b:mem_mb=1",
+                "a:mem_mb_per=2",
+                "a:mem_mb=4000",
+                "--mode",
+                "r",
+            ),
+        ),
+        (
+            ("x", "--set-resources", "b:disk=1"),
+            ("x", "--set-resources", "b:disk=1", "a:mem_mb=4000"),
+        ),
+    ],
+)
+def test_more_memory_is_what_the_command_sees_whatever_the_flags_said(argv, expected):
+    assert with_memory(argv, "a", 4000) == expected

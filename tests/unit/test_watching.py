@@ -52,6 +52,9 @@ class Listener:
     def ended(self, updates):
         self._end([(update.task_id, update.outcome) for update in updates])
 
+    def waits(self, update):
+        self.log.append(("waits", update.note))
+
     def trouble(self, message):
         self.log.append(("trouble", message))
 
@@ -75,6 +78,9 @@ class Fake:
 
     def __init__(self):
         self.cancelled = []
+
+    def listen(self, wake):
+        self.wake = wake
 
     def poll(self, active):
         for one in active:
@@ -187,3 +193,59 @@ def test_what_is_accepted_after_ctrl_c_is_ended_at_once(run):
     go_on.set()
     lane.join(20)
     assert backend.cancelled == ["s1"]
+
+
+def test_a_backend_that_calls_is_polled_without_waiting_for_the_pause(monkeypatch):
+    """The pause between polls is an hour here: without the call the test would not end."""
+    monkeypatch.setattr(watching, "FIRST_PAUSE_SECONDS", 3600)
+
+    class Calling(Fake):
+        calls = 0
+
+        def poll(self, active):
+            self.calls += 1
+            return super().poll(active) if self.calls > 1 else ()
+
+    backend, listener = Calling(), Listener()
+    lane = watching.Lane("fake", backend, listener, longest_pause_seconds=3600)
+    lane.start()
+    lane.submit(submission(1, tasks=1))
+    polled = threading.Event()
+    monkeypatch.setattr(lane._pace, "nothing_happened", polled.set)
+    assert polled.wait(20)
+    backend.wake()
+    listener.wait_for(1)
+    lane.stop()
+    lane.join(20)
+    assert backend.calls == 2
+
+
+def test_a_backend_that_cannot_listen_is_still_polled(run):
+    class Deaf(Fake):
+        def listen(self, wake):
+            raise OSError("no ears")
+
+    lane, listener = run(Deaf())
+    lane.submit(submission(1, tasks=2))
+    listener.wait_for(2)
+    assert [what for name, what in listener.log if name == "trouble"] == [
+        "takeda-fake: OSError('no ears')"
+    ]
+
+
+def test_a_note_is_told_once_and_is_neither_a_start_nor_an_end(run):
+    class Waiting(Fake):
+        polls = 0
+
+        def poll(self, active):
+            self.polls += 1
+            if self.polls == 1:
+                yield Update("s1-t0", note="the queue is disabled")
+            else:
+                yield from super().poll(active)
+
+    lane, listener = run(Waiting())
+    lane.submit(submission(1, tasks=1))
+    listener.wait_for(1)
+    assert ("waits", "the queue is disabled") in listener.log
+    assert "started" not in {name for name, _ in listener.log}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends import aws
@@ -16,6 +16,7 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     JobSpec,
+    Shape,
     Submission,
     TakedaError,
     Target,
@@ -58,8 +59,11 @@ class BatchBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         job_request(submission_to_check(job, target), self._context)
 
-    def array_limit(self, target: Target) -> int:
+    def array_limit(self, target: Target, shape: Shape) -> int:
         return ARRAY_LIMIT
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Batch is asked."""
 
     def submit(self, submission: Submission) -> Accepted:
         return self._submitter.submit(submission)

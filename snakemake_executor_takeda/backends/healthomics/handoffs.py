@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ from snakemake_executor_takeda.values import (
     File,
     JobSpec,
     Outcome,
+    Shape,
     Submission,
     TakedaError,
     Target,
@@ -110,8 +111,11 @@ class HealthOmicsBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         self._prepared(job)
 
-    def array_limit(self, target: Target) -> int:
+    def array_limit(self, target: Target, shape: Shape) -> int:
         return 1
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """HealthOmics is asked."""
 
     def submit(self, submission: Submission) -> Accepted:
         from botocore.exceptions import ClientError

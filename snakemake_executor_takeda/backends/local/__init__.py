@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,6 +24,7 @@ from snakemake_executor_takeda.values import (
     FailureKind,
     JobSpec,
     Outcome,
+    Shape,
     Submission,
     Target,
     Task,
@@ -69,8 +70,11 @@ class LocalBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         """Any job will do."""
 
-    def array_limit(self, target: Target) -> int:
+    def array_limit(self, target: Target, shape: Shape) -> int:
         return 10_000
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Processes are looked at."""
 
     def submit(self, submission: Submission) -> Accepted:
         manifest = self._manifest(submission)

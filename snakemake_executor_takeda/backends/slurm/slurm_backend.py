@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from snakemake_executor_takeda.worker.manifest import encode_manifest
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
-    from snakemake_executor_takeda.values import Active, JobSpec, Submission, Target, Update
+    from snakemake_executor_takeda.values import Active, JobSpec, Shape, Submission, Target, Update
 
 SUBMIT_PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
 """Between tries to submit while the controller does not answer."""
@@ -91,7 +91,7 @@ class SlurmBackend:
         submission = submission_to_check(job, target)
         sbatch_options(submission, target.options, self._context.workdir, self._logs)
 
-    def array_limit(self, target: Target) -> int:
+    def array_limit(self, target: Target, shape: Shape) -> int:
         """Of the cluster: MaxArraySize and MaxJobCount, read once."""
         if self._array_limit is None:
             try:
@@ -99,6 +99,9 @@ class SlurmBackend:
             except (slurm.SlurmSilent, slurm.SlurmRefused):
                 return _DEFAULT_MAX_ARRAY_SIZE - 1
         return self._array_limit
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Slurm tells nobody: it is asked."""
 
     def submit(self, submission: Submission) -> Accepted:
         options: SlurmOptions = submission.target.options
