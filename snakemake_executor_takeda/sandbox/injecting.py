@@ -50,6 +50,15 @@ class CallFault:
     lost: Fault | None = None
 
 
+@dataclass(frozen=True)
+class Hit:
+    """A fault that falls on a job."""
+
+    fault: Fault
+    part: float
+    """A number from 0 to below 1, for what the fault leaves to chance, such as when."""
+
+
 class _Entry:
     """A fault that is set, and what it has done."""
 
@@ -58,7 +67,7 @@ class _Entry:
         self.injected = injected
         self.numbers: Counter[str] = Counter()
         self.ordinals: dict[str, tuple[str, int]] = {}
-        self.known: set[Hashable] = set()
+        self.known: dict[Hashable, Hit] = {}
 
     @property
     def is_spent(self) -> bool:
@@ -169,31 +178,54 @@ class Faults:
     def has(self, kind: str) -> bool:
         return any(entry.fault.kind == kind for entry in self._entries)
 
-    def hit(self, kind: str, subject: Subject, *, key: Hashable = None) -> Fault | None:
+    def seconds(self, kind: str, subject: Subject) -> float:
+        """The longest that is set for this job, 0 for none; counted once a job."""
+        longest = 0.0
+        for entry in self._entries:
+            fault = entry.fault
+            if fault.kind == kind and fault.amount and fault.selects(subject.target):
+                with self._lock:
+                    if subject.job_id not in entry.known:
+                        if entry.is_spent:
+                            continue
+                        entry.injected += 1
+                        entry.known[subject.job_id] = Hit(fault, 0.0)
+                longest = max(longest, fault.amount)
+        return longest
+
+    def hit(
+        self,
+        kind: str,
+        subject: Subject,
+        *,
+        key: Hashable = None,
+        where: Callable[[Fault], bool] = lambda fault: True,
+    ) -> Hit | None:
         """The fault of this kind that falls on this attempt, counted as injected; `withdraw` it if
         it could not be done. With a `key` the same answer is counted once only."""
         for entry in self._entries:
             fault = entry.fault
-            if fault.kind != kind or not fault.selects(subject.target):
+            if fault.kind != kind or not fault.selects(subject.target) or not where(fault):
                 continue
             with self._lock:
                 if key is not None and key in entry.known:
-                    return fault
+                    return entry.known[key]
                 if entry.is_spent:
                     continue
                 what = (*entry.ordinal(subject), subject.index, subject.attempt, subject.status)
                 if fault.draw(*what) < fault.amount:
                     entry.injected += 1
+                    hit = Hit(fault, fault.draw("part", *what))
                     if key is not None:
-                        entry.known.add(key)
-                    return fault
+                        entry.known[key] = hit
+                    return hit
         return None
 
-    def withdraw(self, fault: Fault) -> None:
-        """What was hit came to an end by itself."""
+    def withdraw(self, hit: Hit) -> None:
+        """What was hit came to its end otherwise."""
         with self._lock:
             for entry in self._entries:
-                if entry.fault is fault:
+                if entry.fault is hit.fault:
                     entry.injected -= 1
 
     def _changed(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import signal
 import sys
 import threading
@@ -24,6 +25,9 @@ MAX_EVENT_CHARS = 60_000
 """Well below the 256 KiB that CloudWatch Logs takes for an event, whatever the encoding."""
 
 
+_SAYING = threading.Lock()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
@@ -35,9 +39,14 @@ def main() -> int:
     server = _make_server(args.fd)
     restore(args.snapshot)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    events: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
+    threading.Thread(target=_deliver, args=(events,), daemon=True).start()
     _say({"ready": True})
     for line in sys.stdin:
         order = json.loads(line)
+        if "events" in order:
+            events.put(order["events"])
+            continue
         try:
             put_log(order["group"], order["stream"], Path(order["path"]))
         finally:
@@ -73,6 +82,49 @@ def put_log(group: str, stream: str, path: Path) -> None:
         backend.groups[group].put_log_events(stream, events)
 
 
+def put_event(event: dict[str, Any]) -> None:
+    """Bring one event to the targets of the default bus's rules. (PutEvents refuses `aws.` sources.)
+
+    What a rule's target cannot take is said on standard error, and is lost, as on AWS.
+    """
+    from moto.core.exceptions import JsonRESTError, ServiceException
+    from moto.events.models import events_backends
+
+    bus: Any = events_backends[ACCOUNT_ID][REGION].event_buses["default"]
+    for rule in list(bus.rules.values()):
+        if rule.state != "ENABLED":
+            continue
+        try:
+            rule.send_to_targets(dict(event))
+        except (JsonRESTError, ServiceException, NotImplementedError) as error:
+            print(f"rule {rule.name}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _deliver(events: queue.SimpleQueue[list[dict[str, Any]]]) -> None:
+    while True:
+        for event in events.get():
+            put_event(event)
+
+
+class _RuleWatch:
+    """Tells the daemon how many rules there are, before whoever made one has the answer."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._said = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        answer = self._application(environ, start_response)
+        # a module that is not loaded yet has made no rule
+        models = sys.modules.get("moto.events.models")
+        if models is not None:
+            bus = models.events_backends[ACCOUNT_ID][REGION].event_buses["default"]
+            if len(bus.rules) != self._said:
+                self._said = len(bus.rules)
+                _say({"rules": self._said})
+        return answer
+
+
 def _make_server(fd: int) -> Any:
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -88,14 +140,15 @@ def _make_server(fd: int) -> Any:
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Requests are not logged."""
 
-    application = DomainDispatcherApplication(create_backend_app)
+    application = _RuleWatch(DomainDispatcherApplication(create_backend_app))
     # the socket listens already: host and port are not used
     return make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler, fd=fd)
 
 
 def _say(fact: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(fact) + "\n")
-    sys.stdout.flush()
+    with _SAYING:
+        sys.stdout.write(json.dumps(fact) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from socket import socket
+from typing import Any
 
 from snakemake_executor_takeda.values import TakedaError
 
@@ -38,6 +40,7 @@ class MotoProcess:
         self._open: dict[int, Callable[[], None]] = {}
         self._ready = threading.Event()
         self._ended = False
+        self._has_rules = False
         threading.Thread(target=self._listen, name="moto answers", daemon=True).start()
 
     @property
@@ -47,6 +50,18 @@ class MotoProcess:
     @property
     def has_ended(self) -> bool:
         return self._ended
+
+    @property
+    def has_rules(self) -> bool:
+        """As `services.EventBus.has_rules`."""
+        return self._has_rules
+
+    def put(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """As `services.EventBus.put`."""
+        with self._lock:
+            if not self._ended:
+                with contextlib.suppress(BrokenPipeError):
+                    self._order({"events": events})
 
     def wait_ready(self, timeout_seconds: float) -> None:
         """Until it answers. Raises TakedaError when it ended instead."""
@@ -59,11 +74,8 @@ class MotoProcess:
             if not self._ended:
                 number = next(self._numbers)
                 self._open[number] = done
-                order = {"id": number, "group": group, "stream": stream, "path": str(path)}
-                assert self._process.stdin is not None
                 try:
-                    self._process.stdin.write(json.dumps(order) + "\n")
-                    self._process.stdin.flush()
+                    self._order({"id": number, "group": group, "stream": stream, "path": str(path)})
                 except BrokenPipeError:
                     del self._open[number]
                 else:
@@ -77,12 +89,19 @@ class MotoProcess:
             self._process.stdin.close()
         self._process.wait()
 
+    def _order(self, order: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             fact = json.loads(line)
             if "ready" in fact:
                 self._ready.set()
+            elif "rules" in fact:
+                self._has_rules = fact["rules"] > 0
             else:
                 # without the lock: its holder may be waiting for the child, and the child for us
                 done = self._open.pop(fact["done"], None)

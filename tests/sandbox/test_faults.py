@@ -131,12 +131,10 @@ def test_times_bounds_and_withdrawing_gives_back() -> None:
     faults = Faults()
     faults.set(parse(["timeout=1"], times=2))
     assert hits(faults, "timeout", [subject(n) for n in range(4)]) == [True, True, False, False]
-    fault = faults.hit("timeout", subject(9), key="x")
-    assert fault is None
     faults.set(parse(["timeout=1"], times=2, seed=1))
-    fault = faults.hit("timeout", subject(1))
-    assert fault is not None
-    faults.withdraw(fault)
+    hit = faults.hit("timeout", subject(1))
+    assert hit is not None
+    faults.withdraw(hit)
     assert faults.facts()["injected"] == {"timeout": 0}
 
 

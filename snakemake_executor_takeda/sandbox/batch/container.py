@@ -139,7 +139,7 @@ def environment_of(job: Job, environment_name: str, queue_name: str) -> dict[str
         "AWS_BATCH_CE_NAME": environment_name,
         "AWS_BATCH_JQ_NAME": queue_name,
     }
-    if job.index is not None:
+    if job.index is not None and not job.is_node:
         variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
         variables["AWS_BATCH_JOB_ARRAY_SIZE"] = str(job.spec.array_size)
     return variables

@@ -9,11 +9,15 @@ from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits
 from snakemake_executor_takeda.sandbox.batch.container import check_container
+from snakemake_executor_takeda.sandbox.batch.multinode import check_node_properties
 from snakemake_executor_takeda.sandbox.batch.paging import client_error, page
 from snakemake_executor_takeda.sandbox.batch.store import Store
 
 KIND = "definition"
-_NOT_HERE = ("nodeProperties", "eksProperties", "ecsProperties", "consumableResourceProperties")
+_NOT_HERE = ("eksProperties", "ecsProperties", "consumableResourceProperties")
+
+_PROPERTIES = {"container": "containerProperties", "multinode": "nodeProperties"}
+"""What a definition of this type must hold."""
 
 
 def check_retry_strategy(strategy: Mapping[str, Any]) -> None:
@@ -50,16 +54,22 @@ def check_timeout(timeout: Mapping[str, Any]) -> None:
 
 
 def _check_content(params: Mapping[str, Any], platforms: Sequence[str]) -> None:
-    if params["type"] != "container":
+    if params["type"] not in _PROPERTIES:
         raise client_error(f"the sandbox does not have job definitions of type {params['type']}")
     size = len(json.dumps(params))
     if size > limits.JOB_DEFINITION_BYTES:
         raise client_error(
             f"the job definition has {size} bytes; at most {limits.JOB_DEFINITION_BYTES} are allowed"
         )
-    if "containerProperties" not in params:
-        raise client_error("containerProperties is required for type container")
-    check_container(params["containerProperties"], platforms)
+    for kind, word in _PROPERTIES.items():
+        if (word in params) != (kind == params["type"]):
+            raise client_error(f"{word} is required for type {kind}, and for no other")
+    if params["type"] == "multinode":
+        if list(platforms) != ["EC2"]:
+            raise client_error("jobs of several nodes run on EC2 only")
+        check_node_properties(params["nodeProperties"])
+    else:
+        check_container(params["containerProperties"], platforms)
     check_retry_strategy(params.get("retryStrategy", {}))
     check_timeout(params.get("timeout", {}))
 

@@ -13,8 +13,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from snakemake_executor_takeda.sandbox import processes
 from snakemake_executor_takeda.sandbox.batch.capacity import Capacity, Environment, why_never
@@ -23,23 +24,31 @@ from snakemake_executor_takeda.sandbox.batch.container import (
     environment_of,
     log_group_of,
 )
+from snakemake_executor_takeda.sandbox.batch.endings import (
+    EXITED,
+    NOT_STARTED,
+    host_terminated,
+    timed_out,
+)
 from snakemake_executor_takeda.sandbox.batch.jobs import Ending, Job, Status
+from snakemake_executor_takeda.sandbox.batch.mishaps import Mishap, Mishaps, subject
+from snakemake_executor_takeda.sandbox.batch.multinode import (
+    MAIN_NODE_ENDED,
+    ONE_MACHINE,
+    is_main,
+    node_environment,
+)
 from snakemake_executor_takeda.sandbox.batch.queues import Queues
 from snakemake_executor_takeda.sandbox.batch.runners import Attempt, Runner, StartFailure
 from snakemake_executor_takeda.sandbox.batch.store import Execution, Store
 from snakemake_executor_takeda.sandbox.batch.table import Table
 from snakemake_executor_takeda.sandbox.services import Context
 
-EXITED = "Essential container in task exited"
-NOT_STARTED = "Task failed to start"
-TIMED_OUT = "Job attempt duration exceeded timeout"
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL. (ECS gives 30 seconds.)"""
 
-
-def host_terminated(instance_id: str) -> Ending:
-    """How an attempt ends whose machine went away."""
-    return Ending(f"Host EC2 (instance {instance_id}) terminated.")
+FIRST_USUAL_SECONDS = 1.0
+"""How long attempts are taken to run before one has: a fault strikes at some part of it."""
 
 
 @dataclass(eq=False)
@@ -53,6 +62,8 @@ class Run:
     forced: Ending | None = None
     """Why it is being ended from outside: this is how it ends, whatever the process says."""
     was_killed: bool = False
+    mishap: Mishap | None = None
+    """What is to befall it. An attempt that has ended before its moment ends so nonetheless."""
     ending: Ending | None = None
     """How it has ended; only its log is still on the way."""
 
@@ -67,16 +78,20 @@ class Engine:
         store: Store,
         queues: Queues,
         runner: Runner,
+        mishaps: Mishaps,
         context: Context,
         mark: str,
         seconds_scale: float = 1.0,
     ) -> None:
         """`mark` is the value of `processes.MARK` in all that the runner starts; `seconds_scale`
-        shortens job timeouts, for tests."""
+        shortens job timeouts and the waits of jobStateTimeLimitActions, for tests."""
         self._table = table
         self._store = store
         self._queues = queues
         self._runner = runner
+        self._mishaps = mishaps
+        self._usual_seconds: dict[str, float] = {}
+        """By rule, or name, of job: how long its attempts run."""
         self._context = context
         self._mark = mark
         self._scale = seconds_scale
@@ -87,6 +102,8 @@ class Engine:
         self._runs: dict[str, Run] = {}
         self._capacity = Capacity()
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._looks_again: dict[str, tuple[str, int | None]] = {}
+        """By queue: the job at its head whose time limit has a timer."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._started: list[Execution] = []
@@ -125,14 +142,16 @@ class Engine:
             if job.is_parent and not job.status.is_final:
                 job.is_terminated = True
                 job.status_reason = reason
-            for one in self._table.leaves(job):
+            # the nodes of a job end together
+            whole = job.parent if job.is_node and job.parent else job
+            for one in self._table.leaves(whole):
                 if one.status.is_final:
                     continue
                 one.is_terminated = True
-                run = self._runs.get(one.job_id)
-                if run is None:
+                runs = self._runs_of(one)
+                if not runs:
                     self._table.fail(one, reason)
-                else:
+                for run in runs:
                     self._force(run, Ending(reason, can_retry=False))
         self.wake()
 
@@ -140,7 +159,7 @@ class Engine:
         """End a job that has not started, and those children that have not."""
         with self._table.lock:
             for one in self._table.leaves(job):
-                if one.job_id not in self._runs and not one.status.is_final:
+                if not self._runs_of(one) and not one.status.is_final:
                     one.is_cancelled = True
                     self._table.fail(one, reason)
             if job.is_parent:
@@ -182,16 +201,31 @@ class Engine:
                 if job.status is not Status.RUNNABLE:
                     waiting.popleft()
                     continue
-                place = self._capacity.place(job.spec, environments)
+                stuck = self._mishaps.why_stuck(job)
+                place = None if stuck else self._capacity.place(job.spec, environments)
                 if place is None:
-                    self._table.explain(job, why_never(job.spec, environments))
+                    reason = stuck or why_never(job.spec, environments)
+                    self._table.explain(job, reason)
+                    if self._is_given_up(job, record):
+                        continue
                     break
                 waiting.popleft()
-                picked.append(self._prepare(job, place, record["jobQueueName"]))
+                if job.is_multinode:
+                    self._table.start_nodes(job)
+                for one in job.children if job.is_multinode else [job]:
+                    picked.append(self._prepare(one, place, record["jobQueueName"]))
         return picked
+
+    def _runs_of(self, job: Job) -> list[Run]:
+        """What runs of a job: one attempt, or one on each node."""
+        found = (
+            self._runs.get(one.job_id) for one in (job.children if job.is_multinode else [job])
+        )
+        return [run for run in found if run is not None]
 
     def _prepare(self, job: Job, place: Environment, queue_name: str) -> Run:
         self._capacity.take(job.spec, place.arn)
+        self._table.before_change(job)
         name = place.arn.rpartition("/")[2]
         log_id = uuid.uuid4().hex
         definition = job.spec.definition_arn.rpartition("/")[2].partition(":")[0]
@@ -205,7 +239,12 @@ class Engine:
             job_id=job.job_id,
             number=job.attempt,
             command=tuple(command_of(job)),
-            environment={**self._context.environment, **environment_of(job, name, queue_name)},
+            environment={
+                **self._context.environment,
+                **(ONE_MACHINE if job.is_node else {}),
+                **environment_of(job, name, queue_name),
+                **node_environment(job),
+            },
             container=job.spec.container,
             vcpus=job.spec.vcpus,
             memory_mib=job.spec.memory_mib,
@@ -213,24 +252,24 @@ class Engine:
             log=self._logs / f"{log_id}.log",
         )
         run = Run(job, attempt, place.arn, log_group_of(job))
+        run.mishap = self._mishaps.of_attempt(job, self._queues.kind_of(place.arn))
         self._runs[job.job_id] = run
         self._table.move(job, Status.STARTING)
         return run
 
     def _start(self, run: Run) -> None:
+        if run.mishap is not None and run.mishap.never_starts:
+            self._not_started(run, run.mishap.ending)
+            return
         try:
             process = self._runner.start(run.attempt)
         except StartFailure as failure:
-            ending = Ending(NOT_STARTED, reason=str(failure))
-            with self._table.lock:
-                run.job.log_stream = None
-                self._give_back(run)
-                self._settle(run, run.forced or ending)
-            self.wake()
+            self._not_started(run, Ending(NOT_STARTED, reason=str(failure)))
             return
         now = now_ms()
         if process is None:
             with self._table.lock:
+                self._table.before_change(run.job)
                 run.job.started_at, run.job.log_stream = now, None
                 self._table.move(run.job, Status.RUNNING)
                 self._process_ended(run, 0, Ending(EXITED, exit_code=0))
@@ -246,15 +285,63 @@ class Engine:
             )
         )
         with self._table.lock:
+            self._table.before_change(run.job)
             run.job.started_at = now
             self._table.move(run.job, Status.RUNNING)
             if run.forced is not None:
                 self._kill(run)
-            elif run.job.spec.timeout_seconds is not None:
+                return
+            if run.job.spec.timeout_seconds is not None:
                 self._after(
                     run.job.spec.timeout_seconds * self._scale,
-                    lambda: self._force(run, Ending(TIMED_OUT, exit_code=137, can_retry=False)),
+                    lambda: self._force(run, timed_out()),
                 )
+            if run.mishap is not None:
+                usual = self._usual_seconds.get(_like(run.job), FIRST_USUAL_SECONDS)
+                self._after(run.mishap.hit.part * usual, lambda: self._strike(run))
+
+    def _not_started(self, run: Run, ending: Ending) -> None:
+        with self._table.lock:
+            if run.forced is not None and run.mishap is not None:
+                self._mishaps.withdraw(run.mishap)
+            self._table.before_change(run.job)
+            run.job.log_stream = None
+            self._give_back(run)
+            self._settle(run, run.forced or ending)
+        self.wake()
+
+    def _strike(self, run: Run) -> None:
+        """The mishap's moment has come."""
+        if (
+            run.mishap is None
+            or run.forced is not None
+            or self._runs.get(run.job.job_id) is not run
+        ):
+            return
+        run.forced = run.mishap.ending
+        if run.mishap.is_abrupt:
+            run.was_killed = True
+            self._kill_hard(run)
+        else:
+            self._kill(run)
+
+    def _is_given_up(self, job: Job, queue_record: Mapping[str, Any]) -> bool:
+        """Act on `jobStateTimeLimitActions` for the job at the head of a queue: whether it was
+        cancelled. A job's time counts from when it became RUNNABLE."""
+        code = (job.status_reason or "").partition(" - ")[0]
+        for action in queue_record.get("jobStateTimeLimitActions", []):
+            if action["reason"] != code:
+                continue
+            limit = action["maxTimeSeconds"] * self._scale
+            left = limit - (now_ms() - (job.runnable_at or 0)) / 1000
+            if left <= 0:
+                job.is_cancelled = True
+                self._table.fail(job, f"Canceled by JobStateTimeLimit action due to reason: {code}")
+                return True
+            if self._looks_again.get(queue_record["jobQueueArn"]) != (job.job_id, job.runnable_at):
+                self._looks_again[queue_record["jobQueueArn"]] = job.job_id, job.runnable_at
+                self._after(left, self.wake)
+        return False
 
     def _look_back(self, run: Run, returncode: int) -> tuple[int, Ending]:
         """The exit code, and how the attempt ended by itself."""
@@ -268,6 +355,13 @@ class Engine:
     def _process_ended(self, run: Run, code: int, ending: Ending) -> None:
         """The process has gone: its room is free at once, the job ends when its log can be read."""
         self._give_back(run)
+        if run.mishap is not None:
+            if run.forced is None:
+                run.forced = run.mishap.ending
+            elif run.forced is not run.mishap.ending:
+                self._mishaps.withdraw(run.mishap)
+        elif run.forced is None:
+            self._learn_length(run)
         if run.forced is None and ending.status_reason == NOT_STARTED:
             run.job.log_stream = run.job.started_at = None
         ending = run.forced or ending
@@ -280,10 +374,21 @@ class Engine:
         self._cleaning.put(lambda: self._clean(run))
         self._write_log(run, lambda: self._order(lambda: self._settle(run, ending)))
 
+    def _learn_length(self, run: Run) -> None:
+        seconds = (now_ms() - (run.job.started_at or 0)) / 1000
+        like = _like(run.job)
+        self._usual_seconds[like] = (self._usual_seconds.get(like, seconds) + seconds) / 2
+
     def _settle(self, run: Run, ending: Ending) -> None:
         if self._runs.get(run.job.job_id) is run:
             del self._runs[run.job.job_id]
-            self._table.end_attempt(run.job, ending)
+            if not run.job.is_node:
+                self._table.end_attempt(run.job, ending)
+                return
+            if is_main(run.job) and run.job.parent is not None:
+                for other in self._runs_of(run.job.parent):
+                    self._force(other, MAIN_NODE_ENDED)
+            self._table.end_node(run.job, ending)
 
     def _write_log(self, run: Run, done: Callable[[], None]) -> None:
         if self._context.write_log is None or run.job.log_stream is None:
@@ -354,7 +459,7 @@ class Engine:
         self._save()
 
     def _clean(self, run: Run) -> None:
-        if run.was_killed:
+        if run.was_killed or run.job.is_node:
             # what left the group, such as a daemon that the job made
             processes.end_marked(
                 0.0, **{processes.MARK: self._mark, "AWS_BATCH_JOB_ID": run.job.job_id}
@@ -388,6 +493,11 @@ class Engine:
         if not self._timers:
             return None
         return max(0.0, self._timers[0][0] - time.monotonic())
+
+
+def _like(job: Job) -> str:
+    target = subject(job).target
+    return target.rule or target.name or ""
 
 
 def now_ms() -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -50,6 +50,11 @@ class Spec:
     platforms: list[str] = field(default_factory=list)
     share_identifier: str | None = None
     scheduling_priority: int | None = None
+    node_properties: dict[str, Any] | None = None
+    """nodeProperties with overrides in force, for a job of several nodes; then `container` is the main
+    node's, and vCPUs, memory and GPUs are those of all nodes together."""
+    node_specs: list[dict[str, Any]] = field(default_factory=list)
+    """Of each node what differs from the job's: `container`, `vcpus`, `memory_mib`, `gpus`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ class Ending:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """A job, an array's parent or an array's child. Times are epoch milliseconds."""
+    """A job, an array's parent or child, a job of several nodes or one of its nodes. Times are epoch
+    milliseconds."""
 
     job_id: str
     spec: Spec
@@ -96,6 +102,9 @@ class Job:
     waits_for: set[str] = field(default_factory=set)
     """Ids of jobs that must succeed first."""
     children: list[Job] = field(default_factory=list)
+    """An array's children, or the nodes of a job of several."""
+    ending: Ending | None = None
+    """How a node's current attempt ended."""
     summary: Counter[Status] = field(default_factory=Counter)
     """Children by status, for a parent."""
     summary_at: int | None = None
@@ -103,6 +112,14 @@ class Job:
     @property
     def is_parent(self) -> bool:
         return self.parent is None and self.spec.array_size is not None
+
+    @property
+    def is_multinode(self) -> bool:
+        return self.parent is None and self.spec.node_properties is not None
+
+    @property
+    def is_node(self) -> bool:
+        return self.parent is not None and self.parent.is_multinode
 
     @property
     def attempt(self) -> int:
@@ -126,8 +143,13 @@ _STATE = (
 
 
 def new_job(job_id: str, spec: Spec, now: int) -> Job:
-    """A job just submitted; for an array with all its children."""
+    """A job just submitted; for an array with all its children, for several nodes with the nodes."""
     job = Job(job_id, spec, now)
+    if spec.node_properties is not None:
+        job.children = [
+            Job(f"{job_id}#{index}", _node_spec(spec, index), now, parent=job, index=index)
+            for index in range(len(spec.node_specs))
+        ]
     if spec.array_size is not None:
         job.children = [
             Job(f"{job_id}:{index}", spec, now, parent=job, index=index)
@@ -138,8 +160,20 @@ def new_job(job_id: str, spec: Spec, now: int) -> Job:
     return job
 
 
+def _node_spec(spec: Spec, index: int) -> Spec:
+    is_main = spec.node_properties is not None and index == spec.node_properties["mainNode"]
+    return replace(
+        spec,
+        **spec.node_specs[index],
+        node_properties=None,
+        node_specs=[],
+        # the job's time, and so its end, is the main node's
+        timeout_seconds=spec.timeout_seconds if is_main else None,
+    )
+
+
 def with_children(job: Job) -> Iterator[Job]:
-    """The job itself and, of an array, its children."""
+    """The job itself and, of an array, its children, of several nodes, the nodes."""
     yield job
     yield from job.children
 

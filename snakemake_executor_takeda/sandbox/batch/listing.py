@@ -37,9 +37,11 @@ def list_queue(jobs: Iterable[Job], params: Mapping[str, Any]) -> tuple[list[Job
     return _paged(found, params, limit)
 
 
-def list_children(parent: Job, params: Mapping[str, Any]) -> tuple[list[Job], str | None]:
-    """A page of an array's children. Filters do not apply to them."""
-    return _paged(with_status(parent.children, params), params, limits.LIST_PAGE)
+def list_children(
+    children: Iterable[Job], params: Mapping[str, Any]
+) -> tuple[list[Job], str | None]:
+    """A page of an array's children or a job's nodes. Filters do not apply to them."""
+    return _paged(with_status(children, params), params, limits.LIST_PAGE)
 
 
 def with_status(jobs: Iterable[Job], params: Mapping[str, Any]) -> list[Job]:

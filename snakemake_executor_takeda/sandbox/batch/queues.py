@@ -190,6 +190,11 @@ class Queues:
         resources = environment.get("computeResources", {})
         return float(resources.get("maxvCpus", 0)), self._memory_mib
 
+    def kind_of(self, environment_arn: str) -> str:
+        """A compute environment's type: `EC2`, `SPOT`, `FARGATE`, `FARGATE_SPOT`."""
+        record = self._environments.get(environment_arn, {})
+        return str(record.get("computeResources", {}).get("type", "EC2"))
+
     def takes_fargate(self, queue: Mapping[str, Any]) -> bool:
         return any(
             record.get("computeResources", {}).get("type", "").startswith("FARGATE")

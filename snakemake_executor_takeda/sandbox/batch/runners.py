@@ -33,7 +33,7 @@ class Attempt:
     @property
     def name(self) -> str:
         """Letters, digits and `-` only."""
-        return f"takeda-{self.job_id.replace(':', '-')}-{self.number}"
+        return f"takeda-{self.job_id.replace(':', '-').replace('#', '-node-')}-{self.number}"
 
 
 class StartFailure(Exception):

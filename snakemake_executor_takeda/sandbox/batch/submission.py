@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits
@@ -13,10 +14,15 @@ from snakemake_executor_takeda.sandbox.batch.container import (
 )
 from snakemake_executor_takeda.sandbox.batch.definitions import check_retry_strategy, check_timeout
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Spec
+from snakemake_executor_takeda.sandbox.batch.multinode import (
+    node_containers,
+    resolved,
+    total_resources,
+)
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 
 _NOT_HERE = (
-    *("nodeOverrides", "eksPropertiesOverride", "ecsPropertiesOverride"),
+    *("eksPropertiesOverride", "ecsPropertiesOverride"),
     "consumableResourcePropertiesOverride",
 )
 
@@ -50,9 +56,17 @@ def make_spec(
             f"a job definition for {' and '.join(platforms)} cannot run in the job queue "
             f"{queue['jobQueueName']}"
         )
-    container = overridden(definition["containerProperties"], params.get("containerOverrides", {}))
-    resources = resources_of(container)
-    check_resources(resources, platforms)
+    nodes = _nodes(params, definition)
+    if nodes is not None:
+        containers = node_containers(nodes)
+        container, resources = containers[nodes["mainNode"]], total_resources(containers)
+    else:
+        containers = []
+        container = overridden(
+            definition["containerProperties"], params.get("containerOverrides", {})
+        )
+        resources = resources_of(container)
+        check_resources(resources, platforms)
     retry = params.get("retryStrategy") or definition.get("retryStrategy", {})
     check_retry_strategy(retry)
     timeout = params.get("timeout") or definition.get("timeout", {})
@@ -78,6 +92,8 @@ def make_spec(
         scheduling_priority=params.get(
             "schedulingPriorityOverride", definition.get("schedulingPriority")
         ),
+        node_properties=nodes,
+        node_specs=[{"container": one, **asdict(resources_of(one))} for one in containers],
     )
 
 
@@ -104,6 +120,18 @@ def set_dependencies(job: Job, find: Callable[[str], Job | None]) -> None:
                 child.waits_for.add(f"{other.job_id}:{child.index}")
         else:
             job.waits_for.add(other.job_id)
+
+
+def _nodes(params: Mapping[str, Any], definition: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The nodes of a job of several; None for one container."""
+    if definition["type"] != "multinode":
+        if "nodeOverrides" in params:
+            raise client_error("nodeOverrides are for job definitions of type multinode")
+        return None
+    for word in ("containerOverrides", "arrayProperties"):
+        if word in params:
+            raise client_error(f"a job of several nodes takes no {word}")
+    return resolved(definition["nodeProperties"], params.get("nodeOverrides", {}))
 
 
 def _array_size(params: Mapping[str, Any]) -> int | None:

@@ -7,11 +7,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 
 from snakemake_executor_takeda.sandbox.batch.jobs import (
+    WAITING,
     Ending,
     Job,
     Status,
     with_children,
 )
+from snakemake_executor_takeda.sandbox.batch.multinode import is_main
 from snakemake_executor_takeda.sandbox.batch.retrying import is_retried
 from snakemake_executor_takeda.sandbox.batch.submission import set_dependencies
 from snakemake_executor_takeda.sandbox.batch.views import attempt_detail
@@ -23,8 +25,17 @@ CHILD_FAILED = "Array Child Job failed"
 class Table:
     """Everything here is called with `lock` held, but for what says otherwise."""
 
-    def __init__(self, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        clock_ms: Callable[[], int],
+        before_change: Callable[[Job], None] = lambda job: None,
+        after_move: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        """`before_change` is told of a job that is about to change, `after_move` of one that has a
+        new status."""
         self.lock = threading.RLock()
+        self.before_change = before_change
+        self._after_move = after_move
         self._clock_ms = clock_ms
         self._jobs: dict[str, Job] = {}
         self._fresh: deque[Job] = deque()
@@ -56,11 +67,13 @@ class Table:
         self._fresh.append(job)
 
     def find(self, job_id: str) -> Job | None:
-        """A job or, by `parent:index`, a child."""
-        name, _, index = job_id.partition(":")
+        """A job or, by `parent:index`, a child, or, by `job#index`, a node."""
+        name, mark, index = job_id.partition("#" if "#" in job_id else ":")
         job = self._jobs.get(name)
         if job is None or not index:
             return job
+        if (mark == "#") != job.is_multinode:
+            return None
         if not index.isdecimal() or int(index) >= len(job.children):
             return None
         return job.children[int(index)]
@@ -109,20 +122,26 @@ class Table:
         """To another status that is not final."""
         self._move_quietly(job, status)
         self._changed[job.job_id] = job
+        if status is Status.RUNNING and job.is_node and is_main(job) and job.parent is not None:
+            job.parent.started_at = job.started_at
+            self.move(job.parent, status)
 
     def explain(self, job: Job, reason: str | None) -> None:
         """Say why a RUNNABLE job does not start."""
         if job.status_reason != reason:
+            self.before_change(job)
             job.status_reason = reason
             self._changed[job.job_id] = job
 
     def fail(self, job: Job, reason: str) -> None:
         """End a job that is not running."""
+        self.before_change(job)
         job.status_reason = reason
         self._finish(job, Status.FAILED)
 
     def end_attempt(self, job: Job, ending: Ending) -> None:
         """An attempt is over: success, another attempt, or failure."""
+        self.before_change(job)
         number = job.attempt
         now = self._clock_ms()
         job.exit_code, job.reason = ending.exit_code, ending.reason
@@ -136,11 +155,38 @@ class Table:
         else:
             self._finish(job, Status.FAILED)
 
+    def start_nodes(self, job: Job) -> None:
+        """The attempt of a job of several nodes begins: all of them are about to start."""
+        self.before_change(job)
+        job.exit_code = job.reason = job.started_at = job.status_reason = None
+        for node in job.children:
+            self.before_change(node)
+            node.ending = None
+            self.move(node, Status.STARTING)
+        self.move(job, Status.STARTING)
+
+    def end_node(self, node: Job, ending: Ending) -> None:
+        """A node's attempt is over; once all nodes' are, the main node's end is the job's."""
+        parent = node.parent
+        if parent is None or parent.spec.node_properties is None:
+            return
+        self.before_change(node)
+        now = self._clock_ms()
+        node.ending = ending
+        node.exit_code, node.reason = ending.exit_code, ending.reason
+        node.status_reason, node.stopped_at = ending.status_reason, now
+        node.attempts = [*node.attempts, attempt_detail(node, ending.status_reason, now)]
+        self.move(node, Status.SUCCEEDED if ending.succeeded else Status.FAILED)
+        main = parent.children[parent.spec.node_properties["mainNode"]]
+        if main.ending is not None and all(one.status.is_final for one in parent.children):
+            self.end_attempt(parent, main.ending)
+
     def forget(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             self._jobs.pop(job.job_id, None)
 
     def _finish(self, job: Job, status: Status) -> None:
+        self.before_change(job)
         job.stopped_at = self._clock_ms()
         self.move(job, status)
         for dependent in self._dependents.pop(job.job_id, []):
@@ -150,6 +196,7 @@ class Table:
             return
         if parent.summary[Status.SUCCEEDED] + parent.summary[Status.FAILED] == len(parent.children):
             if parent.summary[Status.FAILED]:
+                self.before_change(parent)
                 if not parent.is_terminated:
                     parent.status_reason = CHILD_FAILED
                 self._finish(parent, Status.FAILED)
@@ -186,15 +233,26 @@ class Table:
         return job is None or job.status is Status.FAILED
 
     def _make_runnable(self, job: Job) -> None:
+        self.before_change(job)
         job.runnable_at = self._clock_ms()
         self._move_quietly(job, Status.RUNNABLE)
         self.runnable(job.spec.queue_arn).append(job)
 
     def _move_quietly(self, job: Job, status: Status) -> None:
         """Without a row in the database: a restart finds the way to this status again by itself."""
+        if job.status is status:
+            return
+        self.before_change(job)
+        if job.is_multinode and (status in WAITING or status.is_final):
+            for node in job.children:
+                if status in WAITING or not node.status.is_final:
+                    node.status = status
+                    self._changed[node.job_id] = node
         parent = job.parent
-        if parent is not None and job.status is not status:
+        if parent is not None:
+            self.before_change(parent)
             parent.summary[job.status] -= 1
             parent.summary[status] += 1
             parent.summary_at = self._clock_ms()
         job.status = status
+        self._after_move(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Status
+from snakemake_executor_takeda.sandbox.batch.multinode import node_details, node_summary
 
 _DETAIL_OF_CONTAINER = frozenset(
     {
@@ -38,7 +39,10 @@ def job_detail(job: Job, arn_prefix: str) -> dict[str, Any]:
         "dependsOn": spec.depends_on,
         "jobDefinition": spec.definition_arn,
         "parameters": spec.parameters,
-        "container": _container(job),
+        # of several nodes each has its own: ask for `job#index`
+        "container": None if job.is_multinode else _container(job),
+        "nodeProperties": spec.node_properties,
+        "nodeDetails": node_details(job),
         "arrayProperties": array_properties(job),
         "timeout": {"attemptDurationSeconds": spec.timeout_seconds}
         if spec.timeout_seconds
@@ -64,8 +68,9 @@ def job_summary(job: Job, arn_prefix: str) -> dict[str, Any]:
         "statusReason": job.status_reason,
         "startedAt": job.started_at,
         "stoppedAt": job.stopped_at,
-        "container": ended if has_ended else None,
+        "container": ended if has_ended and not job.is_multinode else None,
         "arrayProperties": array_properties(job),
+        "nodeProperties": node_summary(job),
         "jobDefinition": job.spec.definition_arn,
         "isCancelled": job.is_cancelled,
         "isTerminated": job.is_terminated,
@@ -95,7 +100,7 @@ def job_arn(job: Job, arn_prefix: str) -> str:
 
 
 def array_properties(job: Job) -> dict[str, Any] | None:
-    if job.index is not None:
+    if job.index is not None and not job.is_node:
         return {"size": job.spec.array_size, "index": job.index}
     if job.is_parent:
         return {
