@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,7 +34,7 @@ def main() -> int:
     started = time.time()
     index = args.index if args.index is not None else _index_from_environment()
     entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
-    exit_code = _run(entry, args.scratch)
+    exit_code = _run_on_nodes(entry, args) if args.nodes else _run(entry, args.scratch)
     if args.exit_records:
         _leave_record(Path(args.exit_records), entry["task_id"], exit_code, started)
     return exit_code
@@ -47,6 +48,13 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--exit-records", help="directory for the exit record")
     parser.add_argument("--scratch", help="where the task's directory is made")
+    several = parser.add_argument_group("a job of several nodes")
+    several.add_argument("--nodes", help="s3:// URI below which the nodes find each other")
+    several.add_argument("--node-wait", type=float, default=900.0, help="seconds to wait for all")
+    several.add_argument("--ranks", type=int, default=1, help="over all nodes")
+    several.add_argument("--ranks-per-node", type=int, default=1)
+    several.add_argument("--cpus-per-rank", type=int, default=1)
+    several.add_argument("--efa-devices", type=int, default=0, help="that must be on every node")
     return parser.parse_args()
 
 
@@ -57,19 +65,50 @@ def _index_from_environment() -> int:
     return 0
 
 
-def _run(entry: dict[str, Any], scratch: str | None) -> int:
+def _run_on_nodes(entry: dict[str, Any], args: argparse.Namespace) -> int:
+    # Only here: other tasks start faster without it.
+    from snakemake_executor_takeda.worker import nodes
+
+    here = nodes.here(os.environ)
+    if here is None:
+        return _run(entry, args.scratch)
+    plan = nodes.Plan(
+        meeting=args.nodes,
+        wait_s=args.node_wait,
+        ranks=args.ranks,
+        ranks_per_node=args.ranks_per_node,
+        cpus_per_rank=args.cpus_per_rank,
+        efa_devices=args.efa_devices,
+    )
+    if here.is_main:
+        return nodes.run_main(here, plan, lambda prepare: _run(entry, args.scratch, prepare))
+
+    def fill(directory: Path) -> None:
+        if entry["sources_uri"] is not None:
+            _unpack(read(entry["sources_uri"]), directory)
+
+    return nodes.follow(here, plan, fill)
+
+
+def _run(
+    entry: dict[str, Any],
+    scratch: str | None,
+    prepare: Callable[[Path], dict[str, str]] = lambda directory: {},
+) -> int:
+    """Run the task; `prepare` is told its directory and gives more variables."""
     environment = dict(os.environ)
     if entry["environment_uri"]:
         environment.update(json.loads(read(entry["environment_uri"])))
     if entry["sources_uri"] is None:
-        return _execute(entry["argv"], Path(entry["workdir"]), environment)
+        directory = Path(entry["workdir"])
+        return _execute(entry["argv"], directory, environment | prepare(directory))
     if scratch:
         Path(scratch).mkdir(parents=True, exist_ok=True)
     # A directory of its own: tasks on one node would remove each other's local copies.
     directory = Path(tempfile.mkdtemp(prefix=f"{entry['task_id']}.", dir=scratch))
     try:
         _unpack(read(entry["sources_uri"]), directory)
-        return _execute(entry["argv"], directory, environment)
+        return _execute(entry["argv"], directory, environment | prepare(directory))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Reads objects and byte ranges from a file or from S3, for the worker on the node."""
+"""Reads and writes objects, in a file or in S3, for the worker on the node."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ def read(location: str) -> bytes:
         store, key = _open(location)
         return bytes(store.get(key).bytes())
     return Path(location).read_bytes()
+
+
+def read_if_there(location: str) -> bytes | None:
+    """The whole of a path or `s3://` URI; None where there is none."""
+    if not location.startswith("s3://"):
+        path = Path(location)
+        return path.read_bytes() if path.exists() else None
+    from obstore.exceptions import NotFoundError
+
+    try:
+        return read(location)
+    except (FileNotFoundError, NotFoundError):
+        return None
+
+
+def write(location: str, content: bytes) -> None:
+    """Make or replace a path or `s3://` URI; whoever sees it sees all of it."""
+    if location.startswith("s3://"):
+        store, key = _open(location)
+        store.put(key, content)
+        return
+    path = Path(location)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
 
 
 def _open(uri: str) -> tuple[Any, str]:
