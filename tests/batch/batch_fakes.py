@@ -209,6 +209,7 @@ class FakeClients:
         self.batch = self.batch_once = self.batch_at_once = batch or FakeBatch()
         self.s3 = FakeS3()
         self.logs = FakeLogs()
+        self.console = None
 
 
 def lost_answer():

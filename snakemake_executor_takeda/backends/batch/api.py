@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.backends.batch.console import Console, console_of
 
 if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
     from mypy_boto3_batch import BatchClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
 
 DESCRIBE_PAGE = 100
 TERMINATE_PAGE = 50
+"""Of CancelJobs, too."""
+_AT_ONCE = 8
+"""Pages that are terminated at a time: a Ctrl-C has to end thousands of single jobs within a minute."""
 LOG_LINES = 30
 _LINE_LENGTH = 1000
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -40,6 +46,15 @@ class Clients:
         return aws.client("batch", max_attempts=2)
 
     @cached_property
+    def sqs(self) -> Any:
+        return aws.client("sqs", max_attempts=3)
+
+    @cached_property
+    def console(self) -> Console | None:
+        """For links in messages; None where the endpoint is not AWS's own."""
+        return console_of(self.batch.meta.region_name, self.batch.meta.endpoint_url)
+
+    @cached_property
     def s3(self) -> S3Client:
         return aws.client("s3")
 
@@ -50,17 +65,22 @@ class Clients:
 
 def describe_jobs(batch: BatchClient, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """JobDetail by id, 100 a call. The service leaves out what it does not know, and keeps no order."""
-    found: dict[str, dict[str, Any]] = {}
+    return {job["jobId"]: job for job in describe_each(batch, job_ids)}
+
+
+def describe_each(batch: BatchClient, job_ids: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The same, one call after the other as they are wanted."""
     for page in _pages(list(dict.fromkeys(job_ids)), DESCRIBE_PAGE):
         for job in batch.describe_jobs(jobs=page)["jobs"]:
-            found[job["jobId"]] = dict(job)
-    return found
+            yield dict(job)
 
 
-def list_children(batch: BatchClient, parent_id: str, status: Any) -> list[dict[str, Any]]:
-    """JobSummary of every child of an array that is in this state."""
+def list_children(batch: BatchClient, parent_id: str, status: Any) -> Iterator[dict[str, Any]]:
+    """JobSummary of every child of an array that is in this state, one call after the other."""
     pages = batch.get_paginator("list_jobs").paginate(arrayJobId=parent_id, jobStatus=status)
-    return [dict(summary) for page in pages for summary in page["jobSummaryList"]]
+    for page in pages:
+        for summary in page["jobSummaryList"]:
+            yield dict(summary)
 
 
 def find_job(batch: BatchClient, queue: str, name: str) -> str | None:
@@ -72,39 +92,90 @@ def find_job(batch: BatchClient, queue: str, name: str) -> str | None:
     return max(found, key=lambda job: job.get("createdAt", 0))["jobId"] if found else None
 
 
+def is_passing(error: ClientError) -> bool:
+    """True for a refusal that says nothing about the call: too many of them, or trouble in the service."""
+    return aws.is_throttling(error) or aws.http_status(error) >= 500
+
+
 def terminate_jobs(batch: BatchClient, job_ids: Sequence[str], reason: str) -> dict[str, str]:
-    """End jobs, 50 a call; → id: why not, for those that the service refused to end."""
-    from botocore.exceptions import ClientError
+    """End jobs, 50 a call; → id: why not, for those that the service did not take.
+
+    A call that is throttled, or gets no answer, is one such why; any other refusal is raised, after the
+    other calls were made.
+    """
+    return _end_jobs(batch, "terminate", job_ids, reason)
+
+
+def cancel_jobs(batch: BatchClient, job_ids: Sequence[str], reason: str) -> dict[str, str]:
+    """The same for those that have not started: what is STARTING or RUNNING goes on."""
+    return _end_jobs(batch, "cancel", job_ids, reason)
+
+
+def _end_jobs(
+    batch: BatchClient,
+    how: Literal["terminate", "cancel"],
+    job_ids: Sequence[str],
+    reason: str,
+) -> dict[str, str]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    errors: list[ClientError] = []
+
+    def end(page: list[str]) -> dict[str, str]:
+        try:
+            return _end_page(batch, how, page, reason)
+        except ClientError as error:
+            if not is_passing(error):
+                errors.append(error)
+            return dict.fromkeys(page, aws.error_message(error))
+        except BotoCoreError as error:
+            return dict.fromkeys(page, str(error))
 
     refused: dict[str, str] = {}
-    for page in _pages(job_ids, TERMINATE_PAGE):
-        try:
-            errors = batch.terminate_jobs(jobs=page, reason=reason)["errors"]
-            refused |= {error["job"]: error.get("message", "") for error in errors}
-        except ClientError as error:
-            if aws.error_code(error) not in _NO_SUCH_CALL and aws.http_status(error) != 404:
-                raise
-            # A service without the bulk call.
-            for job_id in page:
-                try:
-                    batch.terminate_job(jobId=job_id, reason=reason)
-                except ClientError as single:
-                    refused[job_id] = aws.error_message(single)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"takeda-{how}") as pool:
+        for found in pool.map(end, _pages(job_ids, TERMINATE_PAGE)):
+            refused |= found
+    if errors:
+        raise errors[0]
     return refused
 
 
-def log_tail(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...]:
-    """The last lines of a stream; none where it does not exist or may not be read."""
+def _end_page(batch: BatchClient, how: str, page: list[str], reason: str) -> dict[str, str]:
+    from botocore.exceptions import ClientError
+
+    many = batch.terminate_jobs if how == "terminate" else batch.cancel_jobs
+    one = batch.terminate_job if how == "terminate" else batch.cancel_job
+    try:
+        errors = many(jobs=page, reason=reason)["errors"]
+    except ClientError as error:
+        if aws.error_code(error) not in _NO_SUCH_CALL and aws.http_status(error) != 404:
+            raise
+    else:
+        return {error["job"]: error.get("message", "") for error in errors}
+    # A service without the bulk call.
+    refused = {}
+    for job_id in page:
+        try:
+            one(jobId=job_id, reason=reason)
+        except ClientError as error:
+            refused[job_id] = aws.error_message(error)
+    return refused
+
+
+def log_tail(logs: CloudWatchLogsClient, group: str, stream: str) -> tuple[str, ...] | None:
+    """The last lines of a stream; none where it may not be read, None where there is nothing (yet)."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         events = logs.get_log_events(
             logGroupName=group, logStreamName=stream, limit=LOG_LINES, startFromHead=False
         )["events"]
-    except (BotoCoreError, ClientError):
+    except ClientError as error:
+        return None if aws.error_code(error) == "ResourceNotFoundException" else ()
+    except BotoCoreError:
         return ()
     lines = "\n".join(event.get("message", "") for event in events).splitlines()
-    return tuple(_CONTROLS.sub("", line)[:_LINE_LENGTH] for line in lines[-LOG_LINES:])
+    return tuple(_CONTROLS.sub("", line)[:_LINE_LENGTH] for line in lines[-LOG_LINES:]) or None
 
 
 def _pages(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
+from snakemake_executor_takeda.backends.batch.listening import Ears, check_event_queues
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
-from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request
+from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request, tag_text
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -42,7 +43,9 @@ class BatchBackend:
         self._context = context
         self._clients = clients or Clients()
         self._submitter = Submitter(self._clients, context)
-        self._poller = Poller(self._clients)
+        self._ears = Ears()
+        self._event_queues: Mapping[str, str] = {}
+        self._poller = Poller(self._clients, self._ears)
         self._silence: str | None = None
 
     def check(self) -> None:
@@ -55,6 +58,7 @@ class BatchBackend:
                 "s3://BUCKET/PREFIX --shared-fs-usage none`"
             )
         check_queues(self._clients.batch_at_once, self._targets)
+        self._event_queues = check_event_queues(self._clients, self._targets)
 
     def check_job(self, job: JobSpec, target: Target) -> None:
         job_request(submission_to_check(job, target), self._context)
@@ -63,7 +67,17 @@ class BatchBackend:
         return ARRAY_LIMIT
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Batch is asked."""
+        if self._event_queues:
+            self._ears.open(self._clients, self._event_queues, self._is_ours, wake)
+
+    def _is_ours(self, job: Mapping[str, Any]) -> bool:
+        """Whether an event is about a job of this run, or one that it took over."""
+        run_id = self._context.run_id
+        return (
+            (job.get("tags") or {}).get("takeda:run") == tag_text(run_id)
+            or f"-{run_id}-" in job.get("jobName", "")
+            or self._poller.knows(job["jobId"])
+        )
 
     def submit(self, submission: Submission) -> Accepted:
         return self._submitter.submit(submission)
@@ -103,4 +117,5 @@ class BatchBackend:
             ) from error
 
     def close(self) -> None:
-        """The clients hold nothing but idle connections."""
+        """The clients hold nothing but idle connections; the threads that listen end by themselves."""
+        self._ears.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.batch import api
-from snakemake_executor_takeda.backends.batch.polling import ENDED
+from snakemake_executor_takeda.backends.batch.watched import ENDED
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Active
@@ -19,6 +19,8 @@ WAIT_S = 45.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 3.0
 PATIENCE_S = 5.0
 """After this long the children of an array that goes on are terminated by name."""
+NAMED = 10
+"""How many jobs that go on a message names."""
 _UNENDED = ("RUNNING", "STARTING", "RUNNABLE", "PENDING", "SUBMITTED")
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ def cancel(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> set[str]:
-    """End these jobs, for an array through its parent; → the ids that had not ended after WAIT_S."""
+    """End these jobs, an array through its parent, a multi-node job through its own id; → the ids that
+    had not ended after WAIT_S. Raises botocore's errors where the service refuses for good."""
     arrays = {one.accepted.external_id for one in active if len(one.submission.tasks) > 1}
     left = {one.accepted.external_id for one in active if one.open_task_ids}
     refused = api.terminate_jobs(clients.batch, sorted(left), REASON)
@@ -39,11 +42,14 @@ def cancel(
     pause_s = FIRST_PAUSE_S
     impatient_at = begun + PATIENCE_S
     while left:
-        jobs = api.describe_jobs(clients.batch, sorted(left))
+        jobs = _states(clients, left)
         now = clock()
-        # A job submitted a moment ago may not be known yet, and then was not terminated either.
-        unknown = left - jobs.keys() if now < begun + PATIENCE_S else set()
-        left = {job_id for job_id, job in jobs.items() if job["status"] not in ENDED} | unknown
+        if jobs is not None:
+            # A job submitted a moment ago may not be known yet, and then was not terminated either.
+            unknown = left - jobs.keys() if now < begun + PATIENCE_S else set()
+            left = {job_id for job_id, status in jobs.items() if status not in ENDED} | unknown
+        else:
+            unknown = set()
         if not left or now - begun >= WAIT_S:
             break
         again = sorted(left & refused.keys() | unknown)
@@ -55,20 +61,47 @@ def cancel(
         sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     if left:
-        why = "; ".join(f"{job_id}: {refused[job_id]}" for job_id in sorted(left & refused.keys()))
+        why = "; ".join(sorted({refused[job_id] for job_id in left & refused.keys()}))
+        some = ", ".join(sorted(left)[:NAMED])
         _log.warning(
-            "AWS Batch was told to terminate these jobs, but they had not ended after %d s: %s%s",
+            "AWS Batch was told to terminate these %d jobs, but they had not ended after %d s: %s%s%s",
+            len(left),
             WAIT_S,
-            ", ".join(sorted(left)),
+            some,
+            ", …" if len(left) > NAMED else "",
             f" ({why})" if why else "",
         )
     return left
 
 
+def _states(clients: api.Clients, job_ids: set[str]) -> dict[str, str] | None:
+    """Status by id; None where the service is too busy to say."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        jobs = api.describe_jobs(clients.batch, sorted(job_ids))
+    except ClientError as error:
+        if not api.is_passing(error):
+            raise
+        return None
+    except BotoCoreError:
+        return None
+    return {job_id: job["status"] for job_id, job in jobs.items()}
+
+
 def _stragglers(clients: api.Clients, parents: Sequence[str]) -> list[str]:
-    return [
-        child["jobId"]
-        for parent in parents
-        for status in _UNENDED
-        for child in api.list_children(clients.batch, parent, status)
-    ]
+    """Children that go on; those of an array whose list cannot be had are found the next time."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    found: list[str] = []
+    try:
+        for parent in parents:
+            for status in _UNENDED:
+                children = api.list_children(clients.batch, parent, status)
+                found += [child["jobId"] for child in children]
+    except ClientError as error:
+        if not api.is_passing(error):
+            raise
+    except BotoCoreError as error:
+        _log.debug("the children of %s could not be listed: %s", parents, error)
+    return found

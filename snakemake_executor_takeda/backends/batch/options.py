@@ -59,6 +59,28 @@ class BatchOptions(BaseModel):
     timeout: int | None = Field(
         default=None, ge=1, description="Minutes a task may run where its rule sets no `runtime`."
     )
+    runnable_notice: int = Field(
+        default=10,
+        ge=1,
+        description="Minutes that jobs wait RUNNABLE, nothing moving, before it is looked for why.",
+    )
+    runnable_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Minutes after which such jobs are given up: they go to the fallback, or fail. "
+        "Without: 30 for a target with a fallback, else never.",
+    )
+    event_queue: _Text | None = Field(
+        default=None,
+        description="Name, URL or ARN of the SQS queue that an EventBridge rule sends this queue's "
+        "`Batch Job State Change` events to; without, the jobs are polled.",
+    )
+    reconcile_seconds: int = Field(
+        default=60,
+        ge=5,
+        description="Seconds between looks at jobs whose ends `event_queue` tells; up to five times "
+        "that while the looks find nothing.",
+    )
     scratch: _Text | None = Field(
         default=None,
         pattern="^/",

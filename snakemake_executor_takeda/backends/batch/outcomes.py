@@ -1,4 +1,4 @@
-"""A job as DescribeJobs shows it → how its task ended. Pure.
+"""A job as Batch describes it → how its task ended. Pure.
 
 Batch says why in free text. It is read in a fixed order (timeout, Spot, stuck queue, out of memory,
 start failure, exit code), because a killed container carries the same exit code whoever killed it.
@@ -10,16 +10,26 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from snakemake_executor_takeda.backends.batch.console import Console
 from snakemake_executor_takeda.values import FailureKind, Outcome
 
 _TIMEOUT = re.compile(r"attempt duration exceeded timeout", re.I)
-_HOST_GONE = re.compile(r"\bHost EC2 \(instance [^)]*\) terminated", re.I)
+_HOST_GONE = re.compile(r"\bHost EC2\b.{0,60}\bterminated", re.I)
 _SPOT_TASK = re.compile(r"\bSpot (Task was interrupted|interruption)", re.I)
 _STUCK = re.compile(r"\b(?P<group>CAPACITY|MISCONFIGURATION|ACTION_REQUIRED|UNDETERMINED)\b[:\s]")
 _STUCK_CANCEL = re.compile(r"JobStateTimeLimit action", re.I)
 _NO_CAPACITY = re.compile(r"capacity is unavailable", re.I)
+_GIVEN_UP = re.compile(r"\bgiven up by takeda \((?P<kind>no_capacity|configuration)\)")
 _OUT_OF_MEMORY = re.compile(r"\bOutOfMemory", re.I)
 _IMAGE = re.compile(r"\bCannotPull\w*Error\b")
+_NO_SUCH_IMAGE = re.compile(
+    r"manifest unknown|manifest for \S+ not found|not found: (manifest|name) unknown|: not found\b"
+    r"|(repository|image) \S* ?(does not exist|not found)|name unknown|pull access denied"
+    r"|no basic auth credentials|no matching manifest|descriptor matching platform"
+    r"|invalid reference format|is not authorized to perform|access ?denied|unauthorized",
+    re.I,
+)
+"""What no further pull mends. A registry that is busy, slow or unreachable says other things."""
 _SET_UP = re.compile(
     r"\b(ResourceInitialization|CannotStartContainer|CannotCreateContainer|CannotCreateVolume)Error\b"
 )
@@ -30,32 +40,51 @@ _ADVICE = {
     FailureKind.TIMEOUT: "raise `runtime` of the rule (minutes), or `timeout` of the target",
     FailureKind.IMAGE: "see that the target's `image` exists in its registry and the role may pull it",
     FailureKind.NO_CAPACITY: "give the target a `fallback`, or its compute environment more instance types",
-    FailureKind.LOST: "look the job up in the Batch console; run the workflow again to repeat it",
+    FailureKind.NODE_FAILURE: "look at the compute environment's instances; run the workflow again to repeat it",
 }
+QUIET_KINDS = frozenset({FailureKind.INTERRUPTED, FailureKind.NO_CAPACITY})
+"""What took the machine away, or kept it away, is not in the job's log."""
 
 
-def outcome_of(detail: Mapping[str, Any], *, capacity: str | None, log_group: str) -> Outcome:
+def outcome_of(
+    detail: Mapping[str, Any],
+    *,
+    capacity: str | None,
+    log_group: str,
+    console: Console | None = None,
+) -> Outcome:
     """How an ended job ended, without its log lines. `detail` is a JobDetail or a child's JobSummary.
 
     `capacity` is the target's: where it is on-demand, a host that went away was no Spot reclaim.
+    With `console` a failure names its pages there.
     """
     common: dict[str, Any] = {
         "wall_seconds": wall_seconds(detail),
         "exit_code": exit_code(detail),
         "log_location": log_location(detail, log_group),
-        "detail": facts(detail),
     }
-    if detail.get("status") == "SUCCEEDED":
-        return Outcome(**common)
     reason = "; ".join(dict.fromkeys(_reasons(detail))) or "Batch gave no reason"
+    if detail.get("status") == "SUCCEEDED":
+        if not _OUT_OF_MEMORY.search(reason):
+            return Outcome(**common, detail=facts(detail))
+        reason = f"the container exited well, but the kernel killed a process in it: {reason}"
     kind = failure_kind(detail, capacity)
-    return Outcome(kind, reason=reason, advice=_advice(kind, detail), **common)
+    return Outcome(
+        kind,
+        reason=reason,
+        advice=_advice(kind, detail),
+        permanent=kind == FailureKind.IMAGE and _NO_SUCH_IMAGE.search(reason) is not None,
+        detail={**facts(detail), **(_links(detail, log_group, console) if console else {})},
+        **common,
+    )
 
 
 def failure_kind(detail: Mapping[str, Any], capacity: str | None) -> FailureKind:  # noqa: PLR0911
-    """The kind of a FAILED job's failure: one line per row of what Batch is known to say."""
+    """The kind of a job's failure: one line per row of what Batch is known to say."""
     words = "\n".join(_reasons(detail))
     code = exit_code(detail)
+    if ours := _GIVEN_UP.search(words):
+        return FailureKind(ours["kind"])
     if _TIMEOUT.search(words):
         return FailureKind.TIMEOUT
     if _SPOT_TASK.search(words):
@@ -79,7 +108,17 @@ def failure_kind(detail: Mapping[str, Any], capacity: str | None) -> FailureKind
     if code or _ended_from_outside(detail):
         return FailureKind.USER
     never_ran = not detail.get("startedAt") and not detail.get("attempts")
-    return FailureKind.CONFIGURATION if never_ran and code is None else FailureKind.LOST
+    # Refused with a reason; or it ended without one, which only a node that was lost does.
+    refused = never_ran and code is None and words
+    return FailureKind.CONFIGURATION if refused else FailureKind.NODE_FAILURE
+
+
+def given_up(kind: FailureKind, why: str) -> str:
+    """The reason to cancel a job with that does not start; `failure_kind` finds the kind in it.
+
+    Batch keeps 1,024 characters.
+    """
+    return f"given up by takeda ({kind}): {why}"[:1024]
 
 
 def exit_code(detail: Mapping[str, Any]) -> int | None:
@@ -117,6 +156,14 @@ def facts(detail: Mapping[str, Any]) -> dict[str, Any]:
         "task": container.get("taskArn"),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def _links(detail: Mapping[str, Any], log_group: str, console: Console) -> dict[str, str]:
+    stream, job_id = log_stream(detail), detail.get("jobId")
+    return {
+        **({"log_url": console.log(log_group, stream)} if stream else {}),
+        **({"job_url": console.job(job_id)} if job_id else {}),
+    }
 
 
 def _reasons(detail: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,111 @@
+"""Failed tasks → why: descriptions where a list did not tell enough, and the last lines of their logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.backends.batch import api
+from snakemake_executor_takeda.backends.batch.console import Console
+from snakemake_executor_takeda.backends.batch.outcomes import (
+    QUIET_KINDS,
+    failure_kind,
+    log_stream,
+    outcome_of,
+)
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.batch.watched import Watched
+    from snakemake_executor_takeda.values import Outcome
+
+LOG_TAILS_PER_POLL = 50
+"""When thousands fail at once they fail alike; the others' messages name their log stream."""
+LATE_LOG_S = 1.0
+"""A container's last lines may come to CloudWatch a little after its end."""
+LATE_LOGS = 10
+"""So many are read again; where more are missing, it is not because they are late."""
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A failed task of which the end has to be said."""
+
+    watched: Watched
+    task_id: str
+    detail: Mapping[str, Any]
+    """JobDetail, or the JobSummary of a list."""
+    is_summary: bool = False
+
+    @property
+    def group(self) -> str:
+        return str(self.watched.target.options.log_group)
+
+
+def outcome(watched: Watched, detail: Mapping[str, Any], console: Console | None = None) -> Outcome:
+    target = watched.target
+    return outcome_of(
+        detail, capacity=target.capacity, log_group=target.options.log_group, console=console
+    )
+
+
+def explain(
+    clients: api.Clients,
+    failed: Sequence[Failed],
+    tails: int = LOG_TAILS_PER_POLL,
+    sleep: Callable[[float], object] = time.sleep,
+) -> Iterator[tuple[Failed, Outcome]]:
+    """The outcome of each, with the log's last lines for the first `tails` whose log could tell more."""
+    described = _described(clients, failed)
+    outcomes = [outcome(one.watched, one.detail, clients.console) for one in described]
+    wanted = [
+        number
+        for number, one in enumerate(described)
+        if outcomes[number].kind not in QUIET_KINDS and log_stream(one.detail)
+    ][:tails]
+    late = _read(clients, described, outcomes, wanted)
+    if late:
+        sleep(LATE_LOG_S)
+        _read(clients, described, outcomes, late[:LATE_LOGS])
+    yield from zip(described, outcomes, strict=True)
+
+
+def _described(clients: api.Clients, failed: Sequence[Failed]) -> list[Failed]:
+    """With what DescribeJobs adds to a summary: the log stream. A machine that went away has none to show."""
+    needing = {
+        one.detail["jobId"]
+        for one in failed
+        if one.is_summary
+        and failure_kind(one.detail, one.watched.target.capacity) not in QUIET_KINDS
+    }
+    details = api.describe_jobs(clients.batch, needing)
+    described = []
+    for one in failed:
+        detail = details.get(one.detail["jobId"]) if one.is_summary else None
+        # A list may be ahead of the description; it has the reason, though not the log.
+        is_newer = detail is not None and detail["status"] == one.detail["status"]
+        described.append(replace(one, detail=detail) if detail and is_newer else one)
+    return described
+
+
+def _read(
+    clients: api.Clients, failed: Sequence[Failed], outcomes: list[Outcome], wanted: Sequence[int]
+) -> list[int]:
+    """Put the logs' last lines into these outcomes; → those whose log is not there."""
+    if not wanted:
+        return []
+    logs = clients.logs
+
+    def tail(number: int) -> tuple[str, ...] | None:
+        one = failed[number]
+        return api.log_tail(logs, one.group, log_stream(one.detail) or "")
+
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="takeda-logs") as readers:
+        tails = list(readers.map(tail, wanted))
+    for number, lines in zip(wanted, tails, strict=True):
+        if lines:
+            outcomes[number] = replace(outcomes[number], log_tail=lines)
+    return [number for number, lines in zip(wanted, tails, strict=True) if lines is None]

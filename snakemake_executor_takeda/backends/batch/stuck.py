@@ -1,0 +1,233 @@
+"""Jobs that stay RUNNABLE: say why, and give up those that have waited for too long.
+
+A submission waits too long when nothing of it has started or ended for `runnable_notice` minutes, nothing
+of the run on the same queue either, and no job of the run takes up the queue's machines. Then, and each
+`runnable_notice` minutes from there on, the service is asked why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.backends.batch import api
+from snakemake_executor_takeda.backends.batch.diagnosis import (
+    Diagnosis,
+    Needs,
+    diagnose,
+    place_in,
+    service_words,
+)
+from snakemake_executor_takeda.backends.batch.outcomes import given_up
+from snakemake_executor_takeda.values import FailureKind, Update
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.batch.options import BatchOptions
+    from snakemake_executor_takeda.backends.batch.watched import Watched
+
+LIMIT_WITH_FALLBACK_MIN = 30
+"""`runnable_limit` where the target says none but has a fallback."""
+_MINUTE_S = 60.0
+
+
+@dataclass
+class _Wait:
+    """What was found about one submission that waits."""
+
+    looked_at: float
+    code: str = ""
+    """Of the last diagnosis that was said."""
+    said_at: float = 0.0
+
+
+class StuckJobs:
+    """Looks after all submissions of one run."""
+
+    def __init__(self, clients: api.Clients) -> None:
+        self._clients = clients
+        self._moved_at: dict[str, float] = {}
+        """Queue → when a job of the run started or ended there, whether or not it is still watched."""
+        self._waits: dict[str, _Wait] = {}
+
+    def look(
+        self, watched: Collection[Watched], details: Mapping[str, Mapping[str, Any]], now: float
+    ) -> Iterator[Update]:
+        """Notes about what waits for too long. `details` is what DescribeJobs said in this poll."""
+        busy: set[str] = set()
+        for one in watched:
+            queue = one.target.options.queue
+            self._moved_at[queue] = max(self._moved_at.get(queue, one.moved_at), one.moved_at)
+            if one.occupies:
+                busy.add(queue)
+        self._waits = {
+            one.job_id: self._waits[one.job_id] for one in watched if one.job_id in self._waits
+        }
+        queues: dict[str, _Queue] = {}
+        for one in watched:
+            detail = details.get(one.job_id)
+            if detail is None or not one.waiting or not self._is_due(one, now):
+                continue
+            name = one.target.options.queue
+            moves = name in busy or now - self._moved_at[name] < _notice_s(one)
+            queue = queues.setdefault(name, _Queue(self._clients, name))
+            yield from self._look_at(one, detail, queue, moves=moves, now=now)
+
+    def _is_due(self, one: Watched, now: float) -> bool:
+        notice_s = _notice_s(one)
+        waited_s = now - one.moved_at
+        wait = self._waits.get(one.job_id)
+        if wait is None or wait.looked_at < one.moved_at:
+            return waited_s >= notice_s
+        limit = limit_min(one)
+        reached = (
+            limit is not None and wait.looked_at - one.moved_at < limit * _MINUTE_S <= waited_s
+        )
+        return reached or now - wait.looked_at >= notice_s
+
+    def _look_at(
+        self, one: Watched, detail: Mapping[str, Any], queue: _Queue, *, moves: bool, now: float
+    ) -> Iterator[Update]:
+        wait = self._waits.setdefault(one.job_id, _Wait(now))
+        wait.looked_at = now
+        words = self._words(one, detail)
+        said = service_words(words)
+        # Where the queue moves it is merely the others' turn, unless Batch knows that this one never fits.
+        if moves and not (said and said.is_definite):
+            return
+        found = diagnose(words, _needs(detail), queue.queue, queue.environments, queue.place(one))
+        waited_min = int((now - one.moved_at) / _MINUTE_S)
+        gives_up = self._is_hopeless(one, found, wait, now)
+        is_new = found.code != wait.code
+        if is_new:
+            wait.code, wait.said_at = found.code, now
+        if is_new or gives_up:
+            then = "" if gives_up else _then(one, found)
+            note = f"{_who(one)} waits RUNNABLE for {waited_min} min: {found.because}. {found.advice}.{then}"
+            open_task = min(one.open_tasks(), default=None)
+            if open_task:
+                yield Update(
+                    open_task, note=note, detail={"code": found.code, "tasks": one.waiting}
+                )
+        if gives_up:
+            self._give_up(one, found, waited_min)
+
+    @staticmethod
+    def _is_hopeless(one: Watched, found: Diagnosis, wait: _Wait, now: float) -> bool:
+        if found.is_definite:
+            # Said once, and left for as long again to whoever can mend it.
+            return found.code == wait.code and now - wait.said_at >= _notice_s(one)
+        limit = limit_min(one)
+        return limit is not None and now - one.moved_at >= limit * _MINUTE_S
+
+    def _words(self, one: Watched, detail: Mapping[str, Any]) -> str:
+        """The statusReason of what is RUNNABLE: the job's own, or the first that a child has."""
+        if not one.is_array:
+            return str(detail.get("statusReason") or "")
+        page = self._clients.batch.list_jobs(
+            arrayJobId=one.job_id, jobStatus="RUNNABLE", maxResults=api.DESCRIBE_PAGE
+        )
+        reasons = (child.get("statusReason") for child in page["jobSummaryList"])
+        return next((str(reason) for reason in reasons if reason), "")
+
+    def _give_up(self, one: Watched, found: Diagnosis, waited_min: int) -> None:
+        """CancelJobs leaves alone what has started in the meantime; child by child, since what it does
+        to the running children of a parent is not documented."""
+        if one.is_array:
+            listed = api.list_children(self._clients.batch, one.job_id, "RUNNABLE")
+            job_ids = [
+                child["jobId"] for child in listed if one.is_open(one.task_ids.get(child["jobId"]))
+            ]
+        else:
+            job_ids = [one.job_id]
+        why = f"RUNNABLE for {waited_min} min: {found.because}"
+        api.cancel_jobs(self._clients.batch, job_ids, given_up(found.kind, why))
+
+
+class _Queue:
+    """What the service says of a queue, asked once for all that waits in it."""
+
+    def __init__(self, clients: api.Clients, name: str) -> None:
+        self._clients = clients
+        self._name = name
+        self._facts: tuple[Mapping[str, Any] | None, list[Any], Mapping[str, Any]] | None = None
+
+    @property
+    def queue(self) -> Mapping[str, Any] | None:
+        return self._asked()[0]
+
+    @property
+    def environments(self) -> list[Any]:
+        return self._asked()[1]
+
+    def place(self, one: Watched) -> str:
+        return place_in(self._asked()[2], [one.job_id])
+
+    def _asked(self) -> tuple[Mapping[str, Any] | None, list[Any], Mapping[str, Any]]:
+        if self._facts is None:
+            batch = self._clients.batch
+            queue = environments = snapshot = None
+            answer = _answer(lambda: batch.describe_job_queues(jobQueues=[self._name]))
+            if answer and answer["jobQueues"]:
+                queue = answer["jobQueues"][0]
+                names = [
+                    one["computeEnvironment"] for one in queue.get("computeEnvironmentOrder", [])
+                ]
+                if names:
+                    environments = _answer(
+                        lambda: batch.describe_compute_environments(computeEnvironments=names)
+                    )
+            snapshot = _answer(lambda: batch.get_job_queue_snapshot(jobQueue=self._name))
+            found = environments["computeEnvironments"] if environments else []
+            self._facts = (queue, list(found), snapshot or {})
+        return self._facts
+
+
+def _answer(call: Any) -> Any:
+    """What the service answers; None where the role may not ask, which makes a diagnosis poorer only."""
+    from botocore.exceptions import ClientError
+
+    try:
+        return call()
+    except ClientError as error:
+        if api.is_passing(error):
+            raise
+        return None
+
+
+def limit_min(one: Watched) -> int | None:
+    """Minutes after which what does not start is given up, None for never."""
+    options: BatchOptions = one.target.options
+    if options.runnable_limit is not None:
+        return options.runnable_limit
+    return LIMIT_WITH_FALLBACK_MIN if one.target.fallback else None
+
+
+def _notice_s(one: Watched) -> float:
+    options: BatchOptions = one.target.options
+    return options.runnable_notice * _MINUTE_S
+
+
+def _needs(detail: Mapping[str, Any]) -> Needs:
+    requirements = (detail.get("container") or {}).get("resourceRequirements") or []
+    values = {one["type"]: float(one["value"]) for one in requirements}
+    return Needs(values.get("VCPU", 0.0), values.get("MEMORY", 0.0))
+
+
+def _who(one: Watched) -> str:
+    rule = one.active.submission.tasks[0].job.rule
+    what = f"{one.waiting} of {one.size} {rule}" if one.is_array else rule
+    return f"{what} on target {one.target.name} (queue {one.target.options.queue}, {one.job_id})"
+
+
+def _then(one: Watched, found: Diagnosis) -> str:
+    """What will be done about it, if anything."""
+    options: BatchOptions = one.target.options
+    if found.is_definite:
+        return f" Unless that is mended within {options.runnable_notice} min it fails."
+    limit = limit_min(one)
+    if limit is None:
+        return ""
+    if one.target.fallback and found.kind == FailureKind.NO_CAPACITY:
+        return f" After {limit} min it goes to {one.target.fallback}."
+    return f" After {limit} min it is given up."
