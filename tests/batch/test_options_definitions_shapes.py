@@ -142,7 +142,7 @@ def test_fargate_never_gives_less_and_always_something_legal():
         (Shape(cpus=33), "FARGATE", "32 vCPU"),
         (Shape(mem_mb=300_000), "FARGATE", "244 GiB"),
         (Shape(gpus=1), "FARGATE", "GPU"),
-        (Shape(disk_mb=50_000), "FARGATE", "disk_mb=50000"),
+        (Shape(disk_mb=250_000), "FARGATE", "disk_mb=250000"),
         (Shape(nodes=2), "EC2", "2 nodes"),
     ],
 )

@@ -1,7 +1,7 @@
 """AWS Batch: arrays of tasks on job queues.
 
-`submitting` sends (`definitions` and `shapes` say what), `polling` asks (`outcomes` reads the answers),
-`cancelling` ends; `batch_backend` puts them together (a module `backend` would hide the factory).
+`submitting` sends (`definitions`, `shapes` and `scheduling` say what), `polling` asks (`outcomes`
+reads the answers), `cancelling` ends; `batch_backend` puts them together (a module `backend` would hide the factory).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from snakemake_executor_takeda.backends.batch.options import BatchOptions
+from snakemake_executor_takeda.backends.batch.options import RESOURCES, BatchOptions
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
@@ -22,7 +22,7 @@ class _Factory:
     """Speaks `backends.base.BackendFactory`."""
 
     options_model = BatchOptions
-    shape_key_resources: frozenset[str] = frozenset()
+    shape_key_resources = RESOURCES
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
         from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated, Literal, Self
 
@@ -15,16 +17,59 @@ from pydantic import (
     model_validator,
 )
 
+from snakemake_executor_takeda.backends.batch.mounts import (
+    ContainerPath,
+    Mount,
+    device,
+    is_within,
+)
+
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 DEFAULT_IMAGE = f"takeda-worker:{version('snakemake-executor-plugin-takeda')}"
 """A name without a registry: build it from `containers/`, push it, and name it in `image`."""
 
 MAX_TAGS = 40
 """Batch takes 50 tags of job and job definition together; ours and later ones need room."""
+MAX_CONSUMABLES = 5
+"""Consumable resources that one job can need."""
+
+SCHEDULING_PRIORITY = "batch_scheduling_priority"
+SHARE_IDENTIFIER = "batch_share_identifier"
+CONSUMABLE_RESOURCES = "batch_consumable_resources"
+RESOURCES: frozenset[str] = frozenset({SCHEDULING_PRIORITY, SHARE_IDENTIFIER, CONSUMABLE_RESOURCES})
+"""A rule's resources that hold for a whole submission: tasks that differ in one share no array."""
+
+SHARE_PATTERN = r"^[A-Za-z0-9]{1,255}\*?$"
+MAX_PRIORITY = 9999
 
 _Role = Annotated[str, StringConstraints(pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$")]
 _Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 _TAG_TEXT = re.compile(r"[\w +\-=.:/@]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(
+    r"arn:[\w-]+:secretsmanager:[\w-]+:\d{12}:secret:[\w/+=.@-]+(:[^:]*){0,3}"
+    r"|arn:[\w-]+:ssm:[\w-]+:\d{12}:parameter/[\w./-]+"
+    r"|[\w./-]+"
+)
+_ULIMITS = (
+    *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
+    *("rss", "rtprio", "rttime", "sigpending", "stack"),
+)
+_ULIMIT = re.compile(r"(-1|\d+)(?::(-1|\d+))?")
+_EC2_ONLY = ("shared_memory_mib", "tmpfs", "ulimits", "devices", "privileged")
+
+
+class FargateOptions(BaseModel):
+    """What only a Fargate task has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    assign_public_ip: bool = Field(
+        default=False, description="A public address, for subnets without NAT or VPC endpoints."
+    )
+    platform_version: Annotated[str, StringConstraints(pattern=r"^(LATEST|\d+\.\d+\.\d+)$")] = (
+        Field(default="LATEST", description="Platform version, such as 1.4.0.")
+    )
 
 
 class BatchOptions(BaseModel):
@@ -33,25 +78,96 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     queue: _Text = Field(description="Name or ARN of the job queue.")
+    platform: Literal["EC2", "FARGATE"] = Field(
+        default="EC2", description="What the queue's compute environments are made of."
+    )
+    architecture: Literal["x86_64", "arm64"] | None = Field(
+        default=None, description="Processors that the image is for; Fargate takes x86_64 without."
+    )
+    fargate: FargateOptions | None = Field(
+        default=None, description="What only a Fargate task has: address, platform version."
+    )
+
     image: _Text = Field(
         default=DEFAULT_IMAGE,
         description="Image of the container; it has Python and this package in it.",
     )
+    rule_image: bool = Field(
+        default=False,
+        description="A rule's own `container:` is its job's image; Python and this package are in it.",
+    )
+    registry_credentials: _Text | None = Field(
+        default=None,
+        description="Name or ARN of the Secrets Manager secret that opens a private registry.",
+    )
+    python: _Text = Field(
+        default="python", description="Python of the container that has this package."
+    )
+
     job_role_arn: _Role | None = Field(
         default=None, description="Role of the job itself: it reads and writes the run's S3 prefix."
     )
     execution_role_arn: _Role | None = Field(
         default=None,
-        description="Role that pulls the image and writes logs; FARGATE cannot do without.",
+        description="Role that pulls the image, reads secrets and writes logs; FARGATE and `secrets` "
+        "cannot do without.",
     )
-    platform: Literal["EC2", "FARGATE"] = Field(
-        default="EC2", description="What the queue's compute environments are made of."
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variable: ARN of a Secrets Manager secret, or name or ARN of an SSM "
+        "parameter. Batch puts the value in; nobody else sees it.",
     )
-    log_group: _Text = Field(
-        default=DEFAULT_LOG_GROUP, description="CloudWatch log group the jobs write to."
+
+    mounts: tuple[Mount, ...] = Field(
+        default=(), description="Volumes of EFS, of S3 Files, or directories of the instance."
     )
-    python: _Text = Field(
-        default="python", description="Python of the container that has this package."
+    scratch: ContainerPath | None = Field(
+        default=None,
+        description="Directory in the container for task directories; by default its temp directory.",
+    )
+    tmpfs: dict[ContainerPath, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="Directory in the container: MiB of the memory file system there. EC2 only.",
+    )
+    shared_memory_mib: int | None = Field(
+        default=None, ge=1, description="MiB of /dev/shm; the engine gives 64. EC2 only."
+    )
+
+    user: _Text | None = Field(
+        default=None, description="User in the container: `1000`, `1000:1000` or a name it has."
+    )
+    read_only_root: bool = Field(
+        default=False, description="The image's files cannot be written; /tmp and mounts can."
+    )
+    init: bool = Field(
+        default=False,
+        description="A small init process that passes on signals and reaps processes.",
+    )
+    ulimits: dict[str, int | str] = Field(
+        default_factory=dict,
+        description="Limits by name: `nofile: 65536`, or soft and hard, `nofile: '1024:65536'`; "
+        "-1 is none. EC2 only.",
+    )
+    devices: tuple[str, ...] = Field(
+        default=(),
+        description="Devices of the instance, such as /dev/fuse or /dev/fuse:/dev/fuse:rw. EC2 only.",
+    )
+    privileged: bool = Field(
+        default=False, description="Rights of root on the instance for the container. EC2 only."
+    )
+
+    share_identifier: Annotated[str, StringConstraints(pattern=SHARE_PATTERN)] | None = Field(
+        default=None, description="Share of a queue with a fair-share policy; needed there."
+    )
+    scheduling_priority: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_PRIORITY,
+        description="Priority within the share, the higher first.",
+    )
+    consumable_resources: dict[_Text, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        description="Consumable resource, name or ARN: how much of it each job takes.",
     )
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags for jobs and their tasks, for instance for costs."
@@ -81,10 +197,8 @@ class BatchOptions(BaseModel):
         description="Seconds between looks at jobs whose ends `event_queue` tells; up to five times "
         "that while the looks find nothing.",
     )
-    scratch: _Text | None = Field(
-        default=None,
-        pattern="^/",
-        description="Directory in the container for task directories; by default its temp directory.",
+    log_group: _Text = Field(
+        default=DEFAULT_LOG_GROUP, description="CloudWatch log group the jobs write to."
     )
 
     @field_validator("tags")
@@ -104,8 +218,105 @@ class BatchOptions(BaseModel):
                 )
         return tags
 
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_are_places(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for name, place in secrets.items():
+            if not _VARIABLE.fullmatch(name) or name.startswith("AWS_BATCH"):
+                raise ValueError(
+                    f"{name!r} is no name for an environment variable, or one of Batch's own"
+                )
+            if not _SECRET.fullmatch(place):
+                # without what was given: it may be the secret itself
+                raise ValueError(
+                    f"secret {name!r}: give the ARN of a Secrets Manager secret (`aws secretsmanager "
+                    "describe-secret --secret-id NAME --query ARN`), or the name or ARN of an SSM "
+                    "parameter; never the value"
+                )
+        return secrets
+
+    @field_validator("ulimits")
+    @classmethod
+    def _ulimits_exist(cls, ulimits: dict[str, int | str]) -> dict[str, int | str]:
+        for name, given in ulimits.items():
+            if name not in _ULIMITS:
+                near = difflib.get_close_matches(name, _ULIMITS, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_ULIMITS)}"
+                raise ValueError(f"no limit is called {name!r}: {hint}")
+            ulimit(name, given)
+        return ulimits
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_are_devices(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
+        for one in devices:
+            device(one)
+        return devices
+
+    @field_validator("consumable_resources")
+    @classmethod
+    def _not_too_many_consumables(cls, wanted: dict[str, int]) -> dict[str, int]:
+        if len(wanted) > MAX_CONSUMABLES:
+            raise ValueError(f"a job can need at most {MAX_CONSUMABLES}, not {len(wanted)}")
+        return wanted
+
     @model_validator(mode="after")
-    def _fargate_needs_an_execution_role(self) -> Self:
-        if self.platform == "FARGATE" and self.execution_role_arn is None:
-            raise ValueError("platform FARGATE needs `execution_role_arn`")
+    def _words_fit_each_other(self) -> Self:
+        for problem in (*self._unfit_for_platform(), *self._lacking_roles(), *self._bad_places()):
+            raise ValueError(problem)
         return self
+
+    def _unfit_for_platform(self) -> Iterator[str]:
+        if self.platform == "EC2":
+            if self.fargate is not None:
+                yield "`fargate` is for platform FARGATE: write `platform: FARGATE`, or leave it out"
+            return
+        for word in _EC2_ONLY:
+            if getattr(self, word):
+                yield f"Fargate has no `{word}`: leave it out, or use a queue of EC2 instances"
+        if any(mount.host for mount in self.mounts):
+            yield "Fargate has no instance whose directory could be a `host` mount: use efs or s3files"
+
+    def _lacking_roles(self) -> Iterator[str]:
+        if self.execution_role_arn is None:
+            if self.platform == "FARGATE":
+                yield "platform FARGATE needs `execution_role_arn`"
+            for word in ("secrets", "registry_credentials"):
+                if getattr(self, word):
+                    yield f"`{word}` needs `execution_role_arn`, the role that reads them"
+        if self.job_role_arn is None:
+            if any(mount.iam for mount in self.mounts):
+                yield "a mount with `iam` needs `job_role_arn`, the role it is mounted with"
+            if any(mount.s3files for mount in self.mounts):
+                yield "a mount of S3 Files needs `job_role_arn`, the role it is mounted with"
+
+    def _bad_places(self) -> Iterator[str]:
+        places = [*(mount.at for mount in self.mounts), *self.tmpfs]
+        twice = next((place for place in places if places.count(place) > 1), None)
+        if twice:
+            yield f"two things are mounted at {twice}"
+        if self.scratch is None:
+            return
+        over = [mount for mount in self.mounts if is_within(self.scratch, mount.at)]
+        if over and max(over, key=lambda mount: len(mount.at)).read_only:
+            yield f"scratch {self.scratch} lies on a mount that is read_only"
+        writable = [place for place in (*places, "/tmp") if is_within(self.scratch, place)]  # noqa: S108
+        if self.read_only_root and not writable:
+            yield (
+                f"scratch {self.scratch} cannot be written with read_only_root: leave it out, name "
+                "a directory in /tmp, or on one of the mounts or tmpfs"
+            )
+
+
+def ulimit(name: str, given: int | str) -> dict[str, str | int]:
+    """One of containerProperties.ulimits. Raises ValueError for what is no limit."""
+    found = _ULIMIT.fullmatch(str(given))
+    if not found:
+        raise ValueError(
+            f"{name}: {given!r} is no limit: write 65536, '1024:65536', or -1 for none"
+        )
+    soft = int(found.group(1))
+    hard = int(found.group(2) or soft)
+    if hard != -1 and (soft > hard or soft == -1):
+        raise ValueError(f"{name}: the soft limit in '{given}' is above the hard one")
+    return {"name": name, "softLimit": soft, "hardLimit": hard}

@@ -5,18 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.instances import fitted_memory
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from snakemake_executor_takeda.backends.batch.options import BatchOptions
-    from snakemake_executor_takeda.values import Shape
+    from snakemake_executor_takeda.values import Shape, Target
 
 DEFAULT_MEM_MIB = 2048
 """Where neither the rule nor Snakemake's default resources ask for memory."""
 MIN_MEM_MIB = 4
 MIN_TIMEOUT_S = 60
-FARGATE_DISK_MB = 20 * 1024**3 // 10**6
-"""What a Fargate task has without asking: 20 GiB."""
+FARGATE_DISK_GIB = 20
+"""What a Fargate task has without asking."""
+FARGATE_MAX_DISK_GIB = 200
+_DISK_STEP_GIB = 10
+"""The disk is part of the job definition: steps keep those few."""
 
 _GIB = 1024
 FARGATE_MEM_MIB: dict[int, tuple[int, ...]] = {
@@ -30,29 +36,29 @@ FARGATE_MEM_MIB: dict[int, tuple[int, ...]] = {
 """Legal memory by vCPU; the fractions of a vCPU are left out, as a rule asks for whole threads."""
 
 
-def resource_requirements(shape: Shape, platform: str) -> list[dict[str, str]]:
+def resource_requirements(
+    shape: Shape, platform: str, instances: Sequence[str] = ()
+) -> list[dict[str, str]]:
     """`containerOverrides.resourceRequirements`: as asked on EC2, rounded up on Fargate.
 
-    Raises SubmissionError(configuration) for what the platform cannot give.
+    On EC2 a job that asks for all that its target's `instances` have gets what they can give. Raises
+    SubmissionError(configuration) for what the platform cannot give.
     """
     if shape.nodes > 1:
         raise _impossible(
             f"{shape.nodes} nodes for one job: Batch targets run jobs of one node",
             "route rules with `nodes` to a Slurm target",
         )
-    cpus = shape.cpus * shape.tasks if shape.mpi else shape.cpus
-    mem_mib = DEFAULT_MEM_MIB if shape.mem_mb is None else mebibytes(shape.mem_mb)
+    cpus, mem_mib = asked(shape)
     if platform == "FARGATE":
         if shape.gpus:
             raise _impossible(
                 f"{shape.gpus} GPU: Fargate has none", "route rules with `gpu` to an EC2 target"
             )
-        if shape.disk_mb is not None and shape.disk_mb > FARGATE_DISK_MB:
-            raise _impossible(
-                f"disk_mb={shape.disk_mb}: a Fargate task has {FARGATE_DISK_MB} MB",
-                "route the rule to an EC2 target, or lower disk_mb if it is Snakemake's own guess",
-            )
+        fargate_disk_gib(shape.disk_mb)
         cpus, mem_mib = fargate_pair(cpus, mem_mib)
+    else:
+        mem_mib = fitted_memory(cpus, mem_mib, instances)
     requirements = [
         {"type": "VCPU", "value": str(cpus)},
         {"type": "MEMORY", "value": str(max(mem_mib, MIN_MEM_MIB))},
@@ -60,6 +66,43 @@ def resource_requirements(shape: Shape, platform: str) -> list[dict[str, str]]:
     if shape.gpus:
         requirements.append({"type": "GPU", "value": str(shape.gpus)})
     return requirements
+
+
+def asked(shape: Shape) -> tuple[int, int]:
+    """vCPUs and MiB that a job asks of one node, before any platform has its say."""
+    cpus = shape.cpus * shape.tasks if shape.mpi else shape.cpus
+    return cpus, DEFAULT_MEM_MIB if shape.mem_mb is None else mebibytes(shape.mem_mb)
+
+
+def lowered_memory(shape: Shape, target: Target) -> str | None:
+    """What to say where a job gets less memory than it asks for; None where it gets all of it."""
+    if target.options.platform == "FARGATE":
+        return None
+    cpus, mem_mib = asked(shape)
+    given = fitted_memory(cpus, mem_mib, target.instances)
+    if given == mem_mib:
+        return None
+    return (
+        f"target {target.name!r}: a job asks for {mem_mib} MiB, all that its largest instance has; "
+        f"it gets {given} MiB, as the instance keeps the rest for itself. mem_mb up to "
+        f"{given * 2**20 // 10**6} is given as asked"
+    )
+
+
+def fargate_disk_gib(disk_mb: int | None) -> int | None:
+    """GiB of ephemeral storage in steps of ten, None where the 20 GiB of every task are enough.
+
+    Raises SubmissionError above 200 GiB.
+    """
+    gib = -(-(disk_mb or 0) * 10**6 // 2**30)
+    if gib <= FARGATE_DISK_GIB:
+        return None
+    if gib > FARGATE_MAX_DISK_GIB:
+        raise _impossible(
+            f"disk_mb={disk_mb}: a Fargate task has at most {FARGATE_MAX_DISK_GIB} GiB",
+            "route the rule to an EC2 target, or lower disk_mb if it is Snakemake's own guess",
+        )
+    return -(-gib // _DISK_STEP_GIB) * _DISK_STEP_GIB
 
 
 def timeout(shape: Shape, options: BatchOptions) -> dict[str, Any] | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import random
 import re
 import time
 from collections.abc import Callable
@@ -11,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import api
-from snakemake_executor_takeda.backends.batch.definitions import job_definition
+from snakemake_executor_takeda.backends.batch.definitions import definition_of
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
-from snakemake_executor_takeda.backends.batch.shapes import resource_requirements, timeout
+from snakemake_executor_takeda.backends.batch.rule_images import in_rule_images
+from snakemake_executor_takeda.backends.batch.scheduling import scheduling_words
+from snakemake_executor_takeda.backends.batch.shapes import (
+    lowered_memory,
+    resource_requirements,
+    timeout,
+)
 from snakemake_executor_takeda.values import Accepted, FailureKind
 from snakemake_executor_takeda.worker.manifest import encode_manifest
 
@@ -24,10 +33,23 @@ if TYPE_CHECKING:
 
 SUBMITS_PER_SECOND = 50
 """A fixed quota of the account; other users of it may take their share, hence the retries."""
-PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Before each further SubmitJob after one that was throttled or got no answer."""
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 6)
+"""At most this long before each further SubmitJob after one that was throttled or got no answer, and
+at least half of it: runs that were throttled together must not come back together."""
+LOOKS_S = (0.5, 1.0, 2.0)
+"""Before each look for a job whose answer never came: lists are not up to date at once."""
+MAX_BYTES = 30 * 1024
+"""Of a SubmitJob, a quota of Batch that cannot be raised."""
+_ROOM_BYTES = 512
+"""For the definition's ARN in place of its name."""
 MAX_NAME = 128
 _NOT_IN_TAGS = re.compile(r"[^\w +\-=.:/@]")
+
+
+_log = logging.getLogger(__name__)
+
+# The quota is the account's, so one bucket serves every run of this process.
+_all_submits = TokenBucket(SUBMITS_PER_SECOND, burst=SUBMITS_PER_SECOND)
 
 
 class Submitter:
@@ -38,27 +60,25 @@ class Submitter:
         clients: api.Clients,
         context: RunContext,
         sleep: Callable[[float], object] = time.sleep,
+        rate: TokenBucket = _all_submits,
     ) -> None:
         self._clients = clients
         self._context = context
         self._sleep = sleep
-        self._rate = TokenBucket(SUBMITS_PER_SECOND, burst=SUBMITS_PER_SECOND, sleep=sleep)
+        self._rate = rate
         self._definitions: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def submit(self, submission: Submission) -> Accepted:
         """Raises SubmissionError; then no job of this submission is known to exist."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        options: BatchOptions = submission.target.options
         request = job_request(submission, self._context)
-        definition = job_definition(options)
+        self._tell_of_lowered_memory(submission)
         try:
             self._put_manifest(submission)
-            request["jobDefinition"] = self._registered(definition)
-            job_id = self._submit_once(request)
+            job_id = self._submit_defined(request, definition_of(submission))
         except ClientError as error:
-            # It may have been deregistered behind our back: look again the next time.
-            self._definitions.pop(definition["jobDefinitionName"], None)
             raise _refused(error) from error
         except BotoCoreError as error:
             raise SubmissionError(
@@ -66,11 +86,34 @@ class Submitter:
             ) from error
         return accepted(submission, job_id)
 
+    def _tell_of_lowered_memory(self, submission: Submission) -> None:
+        """Once for each target: the jobs run, but not with all that they asked for."""
+        target = submission.target
+        note = lowered_memory(submission.tasks[0].job.shape, target)
+        if note and target.name not in self._told:
+            self._told.add(target.name)
+            _log.warning("%s", note)
+
     def _put_manifest(self, submission: Submission) -> None:
         bucket, key = aws.split_s3_uri(manifest_uri(submission, self._context))
-        self._clients.s3.put_object(
-            Bucket=bucket, Key=key, Body=encode_manifest(submission, self._context)
-        )
+        body = encode_manifest(in_rule_images(submission), self._context)
+        self._clients.s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+    def _submit_defined(self, request: dict[str, Any], definition: dict[str, Any]) -> str:
+        """Send with the definition's ARN. Where that is refused though the definition was found
+        earlier, it may have been deregistered since: look again, and send once more if it was."""
+        from botocore.exceptions import ClientError
+
+        name = definition["jobDefinitionName"]
+        is_fresh = name not in self._definitions
+        arn = self._registered(definition)
+        try:
+            return self._submit_once({**request, "jobDefinition": arn})
+        except ClientError:
+            self._definitions.pop(name, None)
+            if is_fresh or (renewed := self._registered(definition)) == arn:
+                raise
+        return self._submit_once({**request, "jobDefinition": renewed})
 
     def _registered(self, definition: dict[str, Any]) -> str:
         name = definition["jobDefinitionName"]
@@ -94,14 +137,16 @@ class Submitter:
         last: BaseException | None = None
         for pause_s in (0.0, *PAUSES_S):
             if pause_s:
-                self._sleep(pause_s)
+                self._sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
             try:
                 if doubtful and (job_id := self._find(request)):
                     return job_id
+                doubtful = False
                 self._rate.take()
                 return self._clients.batch_once.submit_job(**request)["jobId"]
             except ClientError as error:
                 if aws.http_status(error) >= 500:
+                    # of SubmitJob; a look that failed leaves the doubt as it was
                     doubtful = True
                 elif not aws.is_throttling(error):
                     raise
@@ -111,10 +156,8 @@ class Submitter:
                     raise
                 doubtful = True
                 last = error
-        if doubtful:
-            self._sleep(PAUSES_S[0])
-            if job_id := self._find(request):
-                return job_id
+        if doubtful and (job_id := self._find(request)):
+            return job_id
         raise SubmissionError(
             FailureKind.LOST,
             f"SubmitJob failed {len(PAUSES_S) + 1} times, at last with: {last}",
@@ -122,19 +165,32 @@ class Submitter:
         ) from last
 
     def _find(self, request: dict[str, Any]) -> str | None:
-        return api.find_job(self._clients.batch_at_once, request["jobQueue"], request["jobName"])
+        """A job that was perhaps accepted. A second one would run every task twice, so that a list
+        which does not show it is not believed at once."""
+        for pause_s in LOOKS_S:
+            self._sleep(pause_s)
+            found = api.find_job(
+                self._clients.batch_at_once, request["jobQueue"], request["jobName"]
+            )
+            if found:
+                return found
+        return None
 
 
 def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
-    """The arguments of SubmitJob but for the job definition. Raises SubmissionError. Pure."""
+    """The arguments of SubmitJob, with the job definition's name. Raises SubmissionError. Pure."""
     options: BatchOptions = submission.target.options
-    shape = submission.tasks[0].job.shape
+    job = submission.tasks[0].job
+    shape = job.shape
     request: dict[str, Any] = {
         "jobName": job_name(submission),
         "jobQueue": options.queue,
+        "jobDefinition": definition_of(submission)["jobDefinitionName"],
         "containerOverrides": {
             "command": worker_command(submission, context),
-            "resourceRequirements": resource_requirements(shape, options.platform),
+            "resourceRequirements": resource_requirements(
+                shape, options.platform, submission.target.instances
+            ),
         },
         # Whether and where a task is tried again is decided by the run, not by the service.
         "retryStrategy": {"attempts": 1},
@@ -142,15 +198,23 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
         "tags": {
             **options.tags,
             "takeda:run": tag_text(context.run_id),
-            "takeda:rule": tag_text(submission.tasks[0].job.rule),
+            "takeda:rule": tag_text(job.rule),
             "takeda:submission": tag_text(submission.submission_id),
         },
+        **scheduling_words(job.resources, options),
     }
     if len(submission.tasks) > 1:
         request["arrayProperties"] = {"size": len(submission.tasks)}
     limit = timeout(shape, options)
     if limit:
         request["timeout"] = limit
+    size = len(json.dumps(request).encode())
+    if size > MAX_BYTES - _ROOM_BYTES:
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"the SubmitJob of rule {job.rule} has {size} bytes; Batch takes {MAX_BYTES}",
+            "shorten the target's tags and paths",
+        )
     return request
 
 

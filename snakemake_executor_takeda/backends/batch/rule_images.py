@@ -1,0 +1,54 @@
+"""A rule's `container:` as its job's image, where the target says `rule_image: true`. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.values import FailureKind
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.batch.options import BatchOptions
+    from snakemake_executor_takeda.values import JobSpec, Submission
+
+_REGISTRY = "docker://"
+_IMAGE = re.compile(r"[A-Za-z0-9_:./#@-]{1,255}")
+_METHOD_OPTIONS = frozenset(
+    {"--software-deployment-method", "--deployment-method", "--deployment", "--sdm"}
+)
+_APPTAINER = frozenset({"apptainer", "singularity"})
+
+
+def image_of(job: JobSpec, options: BatchOptions) -> str:
+    """The image of a job's container. Raises SubmissionError for a rule's that Batch cannot pull."""
+    if not options.rule_image or not job.container:
+        return options.image
+    image = job.container.removeprefix(_REGISTRY)
+    if image == job.container or not _IMAGE.fullmatch(image):
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"container {job.container!r} is no image of a registry, and the target has `rule_image: true`",
+            "write docker://REGISTRY/NAME:TAG in the rule, or route it to a target without `rule_image`",
+        )
+    return image
+
+
+def in_rule_images(submission: Submission) -> Submission:
+    """The same tasks without `apptainer`: their container is there already, and runs no second one."""
+    job = submission.tasks[0].job
+    if not submission.target.options.rule_image or not job.container:
+        return submission
+    tasks = tuple(replace(task, argv=without_apptainer(task.argv)) for task in submission.tasks)
+    return replace(submission, tasks=tasks)
+
+
+def without_apptainer(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with Apptainer taken out of its software deployment methods."""
+    at = next((i for i, word in enumerate(argv) if word in _METHOD_OPTIONS), None)
+    if at is None:
+        return argv
+    end = next((i for i in range(at + 1, len(argv)) if argv[i].startswith("-")), len(argv))
+    methods = tuple(word for word in argv[at + 1 : end] if word not in _APPTAINER)
+    return (*argv[:at], *((argv[at], *methods) if methods else ()), *argv[end:])
