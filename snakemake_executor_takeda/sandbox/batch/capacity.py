@@ -1,10 +1,11 @@
-"""Which compute environment has room for a job: pure bookkeeping of vCPUs and memory."""
+"""Which compute environment has room for a job: pure bookkeeping of what is in use."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from snakemake_executor_takeda.sandbox.batch.consumables import Consumables
 from snakemake_executor_takeda.sandbox.batch.jobs import Spec
 
 
@@ -21,13 +22,16 @@ class Environment:
 
 
 class Capacity:
-    """What the running jobs take of each compute environment."""
+    """What the running jobs take of each compute environment, and of consumable resources."""
 
-    def __init__(self) -> None:
+    def __init__(self, consumables: Consumables) -> None:
+        self._consumables = consumables
         self._used: dict[str, tuple[float, int]] = {}
 
     def place(self, spec: Spec, environments: Sequence[Environment]) -> Environment | None:
         """The first with room, None where there is none now."""
+        if not self._consumables.has_room(spec.consumables):
+            return None
         for environment in environments:
             vcpus, memory_mib = self._used.get(environment.arn, (0.0, 0))
             if (
@@ -38,9 +42,11 @@ class Capacity:
         return None
 
     def take(self, spec: Spec, arn: str) -> None:
+        self._consumables.take(spec.consumables)
         self._add(arn, spec.vcpus, spec.memory_mib)
 
     def give_back(self, spec: Spec, arn: str) -> None:
+        self._consumables.give_back(spec.consumables)
         self._add(arn, -spec.vcpus, -spec.memory_mib)
 
     def used(self) -> Mapping[str, tuple[float, int]]:

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits
+from snakemake_executor_takeda.sandbox.batch.container_checks import check_rest
 from snakemake_executor_takeda.sandbox.batch.jobs import Job
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 
-_NOT_HERE = {
-    "secrets": "the sandbox does not have secrets in containers",
-    "repositoryCredentials": "the sandbox does not have repositoryCredentials",
-}
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 
 
@@ -28,23 +25,13 @@ def check_container(properties: Mapping[str, Any], platforms: Sequence[str]) -> 
     """Raises ServiceError for what RegisterJobDefinition refuses."""
     if not properties.get("image"):
         raise client_error("containerProperties.image is required")
-    for word, message in _NOT_HERE.items():
-        if properties.get(word):
-            raise client_error(message)
     check_command(properties.get("command", []))
     check_environment(properties.get("environment", []))
     found = resources_of(properties)
     if found.vcpus == 0 or found.memory_mib == 0:
         raise client_error("the container needs both VCPU and MEMORY in resourceRequirements")
     check_resources(found, platforms)
-    if "FARGATE" in platforms:
-        if not properties.get("executionRoleArn"):
-            raise client_error("a Fargate job definition needs executionRoleArn")
-        if properties.get("privileged"):
-            raise client_error("a Fargate container cannot be privileged")
-        size = properties.get("ephemeralStorage", {}).get("sizeInGiB")
-        if size is not None and size not in limits.EPHEMERAL_GIB:
-            raise client_error(f"ephemeralStorage.sizeInGiB must be between 21 and 200, not {size}")
+    check_rest(properties, platforms)
 
 
 def check_command(command: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from snakemake_executor_takeda.sandbox.batch.paging import client_error, page
 from snakemake_executor_takeda.sandbox.batch.store import Store
 
 KIND = "definition"
-_NOT_HERE = ("eksProperties", "ecsProperties", "consumableResourceProperties")
+_NOT_HERE = ("eksProperties", "ecsProperties")
 
 _PROPERTIES = {"container": "containerProperties", "multinode": "nodeProperties"}
 """What a definition of this type must hold."""
@@ -72,6 +72,13 @@ def _check_content(params: Mapping[str, Any], platforms: Sequence[str]) -> None:
         check_container(params["containerProperties"], platforms)
     check_retry_strategy(params.get("retryStrategy", {}))
     check_timeout(params.get("timeout", {}))
+    check_priority(params.get("schedulingPriority"))
+
+
+def check_priority(priority: int | None) -> None:
+    """Raises ServiceError for a scheduling priority out of bounds."""
+    if priority is not None and priority not in limits.SCHEDULING_PRIORITY:
+        raise client_error(f"a scheduling priority is between 0 and 9999, not {priority}")
 
 
 class Definitions:

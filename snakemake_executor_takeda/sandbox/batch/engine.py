@@ -19,6 +19,7 @@ from typing import Any
 
 from snakemake_executor_takeda.sandbox import processes
 from snakemake_executor_takeda.sandbox.batch.capacity import Capacity, Environment, why_never
+from snakemake_executor_takeda.sandbox.batch.consumables import Consumables
 from snakemake_executor_takeda.sandbox.batch.container import (
     command_of,
     environment_of,
@@ -77,6 +78,7 @@ class Engine:
         table: Table,
         store: Store,
         queues: Queues,
+        consumables: Consumables,
         runner: Runner,
         mishaps: Mishaps,
         context: Context,
@@ -100,7 +102,7 @@ class Engine:
         self._instance_id = f"i-{uuid.uuid4().hex[:17]}"
         self._children: processes.Children[str] = processes.Children()
         self._runs: dict[str, Run] = {}
-        self._capacity = Capacity()
+        self._capacity = Capacity(consumables)
         self._orders: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._looks_again: dict[str, tuple[str, int | None]] = {}
         """By queue: the job at its head whose time limit has a timer."""

@@ -50,6 +50,8 @@ class Spec:
     platforms: list[str] = field(default_factory=list)
     share_identifier: str | None = None
     scheduling_priority: int | None = None
+    consumables: list[dict[str, Any]] = field(default_factory=list)
+    """Members of consumableResourceList, by ARN."""
     node_properties: dict[str, Any] | None = None
     """nodeProperties with overrides in force, for a job of several nodes; then `container` is the main
     node's, and vCPUs, memory and GPUs are those of all nodes together."""

@@ -18,6 +18,15 @@ class Lag:
         self._clock_ms = clock_ms
         self._past: dict[str, deque[tuple[int, Job]]] = {}
         """By job id: until when (epoch ms) a job was so, the oldest first."""
+        self._since = 0
+        self.faults_changed()
+
+    def faults_changed(self) -> None:
+        """Faults were set or cleared: what was seen before the lag began is not unseen."""
+        if not self._mishaps.has_lag():
+            self._since = 0
+        elif not self._since:
+            self._since = self._clock_ms()
 
     def remember(self, job: Job) -> None:
         """A job is about to change."""
@@ -39,7 +48,7 @@ class Lag:
         lag_ms = self._mishaps.lag_ms(job) if self._mishaps.has_lag() else 0
         if not lag_ms:
             return job
-        moment = self._clock_ms() - lag_ms
+        moment = max(self._clock_ms() - lag_ms, self._since)
         if job.created_at > moment:
             return None
         for until, old in self._past.get(job.job_id, ()):

@@ -28,6 +28,9 @@ TIME_LIMIT_SECONDS: Final = range(600, 86_401)
 """maxTimeSeconds of a queue's jobStateTimeLimitActions."""
 MEMORY_MIN_MIB: Final = 4
 TAGS: Final = 50
+CONSUMABLES_PER_JOB: Final = 5
+SCHEDULING_PRIORITY: Final = range(0, 10_000)
+SHARE_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9]{1,255}\*?")
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 RESOURCE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """Job definitions, queues and compute environments."""

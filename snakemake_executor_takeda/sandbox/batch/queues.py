@@ -8,6 +8,7 @@ from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits
 from snakemake_executor_takeda.sandbox.batch.paging import client_error, page
+from snakemake_executor_takeda.sandbox.batch.policies import Policies
 from snakemake_executor_takeda.sandbox.batch.store import Store
 
 ENVIRONMENT, QUEUE = "environment", "queue"
@@ -22,11 +23,12 @@ _STUCK_REASONS = (
 class Queues:
     """All compute environments and job queues. They are VALID at once."""
 
-    def __init__(self, store: Store, arn_prefix: str, memory_mib: int) -> None:
+    def __init__(self, store: Store, arn_prefix: str, memory_mib: int, policies: Policies) -> None:
         """`memory_mib` is the memory that each compute environment has."""
         self._store = store
         self._arn_prefix = arn_prefix
         self._memory_mib = memory_mib
+        self._policies = policies
         self._lock = threading.RLock()
         self._environments = {r["computeEnvironmentArn"]: r for r in store.resources(ENVIRONMENT)}
         self._queues = {r["jobQueueArn"]: r for r in store.resources(QUEUE)}
@@ -105,10 +107,10 @@ class Queues:
         name = params["jobQueueName"]
         arn = f"{self._arn_prefix}job-queue/{name}"
         _check_name("jobQueueName", name)
-        if params.get("serviceEnvironmentOrder") or params.get("schedulingPolicyArn"):
-            raise client_error(
-                "the sandbox does not have service environments or scheduling policies"
-            )
+        if params.get("serviceEnvironmentOrder"):
+            raise client_error("the sandbox does not have service environments")
+        if params.get("schedulingPolicyArn"):
+            self._policies.check_exists(params["schedulingPolicyArn"])
         with self._lock:
             if arn in self._queues:
                 raise client_error(f"there is a job queue {name} already")
@@ -136,9 +138,14 @@ class Queues:
                     "priority",
                     "computeEnvironmentOrder",
                     "jobStateTimeLimitActions",
+                    "schedulingPolicyArn",
                 )
                 if name in params
             }
+            if "schedulingPolicyArn" in params:
+                self._policies.check_exists(params["schedulingPolicyArn"])
+                if not old.get("schedulingPolicyArn"):
+                    raise client_error("a FIFO job queue cannot be given a scheduling policy")
             record = self._checked_queue({**old, **changed})
             self._save_queue(record)
         return _names(record, "jobQueueName", "jobQueueArn")
@@ -172,6 +179,15 @@ class Queues:
         if record is None:
             raise client_error(f"there is no job queue {text!r}")
         return record
+
+    def check_policy_unused(self, arn: str) -> None:
+        """Raises ServiceError where a queue has this scheduling policy."""
+        with self._lock:
+            for queue in self._queues.values():
+                if queue.get("schedulingPolicyArn") == arn:
+                    raise client_error(
+                        f"the scheduling policy is used by the job queue {queue['jobQueueName']}"
+                    )
 
     def served_queues(self) -> list[dict[str, Any]]:
         """In the order they are served."""

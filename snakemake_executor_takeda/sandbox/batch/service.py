@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits, listing, views
+from snakemake_executor_takeda.sandbox.batch.consumables import Consumables
 from snakemake_executor_takeda.sandbox.batch.definitions import Definitions
 from snakemake_executor_takeda.sandbox.batch.docker_runner import DockerRunner
 from snakemake_executor_takeda.sandbox.batch.engine import Engine, now_ms
@@ -17,8 +18,10 @@ from snakemake_executor_takeda.sandbox.batch.jobs import Job, Status, new_job
 from snakemake_executor_takeda.sandbox.batch.lagging import Lag
 from snakemake_executor_takeda.sandbox.batch.mishaps import Mishaps
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
+from snakemake_executor_takeda.sandbox.batch.policies import Policies
 from snakemake_executor_takeda.sandbox.batch.queues import Queues
 from snakemake_executor_takeda.sandbox.batch.runners import ProcessRunner, Runner, StubRunner
+from snakemake_executor_takeda.sandbox.batch.secrets import WithSecrets
 from snakemake_executor_takeda.sandbox.batch.store import Store
 from snakemake_executor_takeda.sandbox.batch.submission import make_spec, set_dependencies
 from snakemake_executor_takeda.sandbox.batch.table import Table
@@ -39,7 +42,8 @@ def service(context: Context) -> BatchService:
         "stub": StubRunner,
     }
     mark = str(context.state_dir)
-    return BatchService(context, kinds[context.runner](scratch, mark), mark)
+    runner = WithSecrets(kinds[context.runner](scratch, mark), context)
+    return BatchService(context, runner, mark)
 
 
 class BatchService:
@@ -54,7 +58,9 @@ class BatchService:
         self._arn_prefix = f"arn:aws:batch:{context.region}:{context.account_id}:"
         self._store = Store(context.database)
         self._definitions = Definitions(self._store, self._arn_prefix)
-        self._queues = Queues(self._store, self._arn_prefix, context.memory_mib)
+        self._policies = Policies(self._store, self._arn_prefix)
+        self._consumables = Consumables(self._store, self._arn_prefix)
+        self._queues = Queues(self._store, self._arn_prefix, context.memory_mib, self._policies)
         self._mishaps = Mishaps(context.faults)
         self._lag = Lag(self._mishaps, now_ms)
         self._events = Events(context, self._mishaps, self._arn_prefix)
@@ -63,6 +69,7 @@ class BatchService:
             table=self._table,
             store=self._store,
             queues=self._queues,
+            consumables=self._consumables,
             runner=runner,
             mishaps=self._mishaps,
             context=context,
@@ -82,6 +89,16 @@ class BatchService:
             "DeleteJobQueue": self._delete_queue,
             "DescribeJobQueues": self._queues.describe_queues,
             "GetJobQueueSnapshot": self._queue_snapshot,
+            "CreateSchedulingPolicy": self._policies.create,
+            "UpdateSchedulingPolicy": self._policies.update,
+            "DeleteSchedulingPolicy": self._delete_policy,
+            "DescribeSchedulingPolicies": self._policies.describe,
+            "ListSchedulingPolicies": self._policies.list_all,
+            "CreateConsumableResource": self._waking(self._consumables.create),
+            "UpdateConsumableResource": self._waking(self._consumables.update),
+            "DeleteConsumableResource": self._consumables.delete,
+            "DescribeConsumableResource": self._consumables.describe,
+            "ListConsumableResources": self._consumables.list_all,
             "SubmitJob": self._submit,
             "DescribeJobs": self._describe,
             "ListJobs": self._list,
@@ -105,6 +122,7 @@ class BatchService:
                 log.unlink()
         self._events.start()
         self._engine.start()
+        self._context.faults.on_change(self._lag.faults_changed)
         self._context.faults.on_change(self._engine.wake)
 
     def stop(self) -> None:
@@ -126,6 +144,7 @@ class BatchService:
             queue,
             _payload_bytes(params),
             self._queues.takes_fargate(queue),
+            consumables=self._consumables,
         )
         job = new_job(str(uuid.uuid4()), spec, now_ms())
         with self._table.lock:
@@ -191,6 +210,10 @@ class BatchService:
         for job in jobs:
             self._engine.terminate(job, "Job queue deleted")
         return {}
+
+    def _delete_policy(self, params: dict[str, Any]) -> dict[str, Any]:
+        self._queues.check_policy_unused(params["arn"])
+        return self._policies.delete(params)
 
     def _terminate(self, params: dict[str, Any]) -> dict[str, Any]:
         self._engine.terminate(self._job(params["jobId"]), params["reason"])

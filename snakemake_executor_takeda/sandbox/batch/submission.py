@@ -7,12 +7,17 @@ from dataclasses import asdict
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits
+from snakemake_executor_takeda.sandbox.batch.consumables import Consumables
 from snakemake_executor_takeda.sandbox.batch.container import (
     check_resources,
     overridden,
     resources_of,
 )
-from snakemake_executor_takeda.sandbox.batch.definitions import check_retry_strategy, check_timeout
+from snakemake_executor_takeda.sandbox.batch.definitions import (
+    check_priority,
+    check_retry_strategy,
+    check_timeout,
+)
 from snakemake_executor_takeda.sandbox.batch.jobs import Job, Spec
 from snakemake_executor_takeda.sandbox.batch.multinode import (
     node_containers,
@@ -21,10 +26,7 @@ from snakemake_executor_takeda.sandbox.batch.multinode import (
 )
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 
-_NOT_HERE = (
-    *("eksPropertiesOverride", "ecsPropertiesOverride"),
-    "consumableResourcePropertiesOverride",
-)
+_NOT_HERE = ("eksPropertiesOverride", "ecsPropertiesOverride")
 
 
 def make_spec(
@@ -33,6 +35,8 @@ def make_spec(
     queue: Mapping[str, Any],
     payload_bytes: int,
     queue_takes_fargate: bool,
+    *,
+    consumables: Consumables,
 ) -> Spec:
     """What will run. Raises ServiceError for what Batch refuses."""
     if payload_bytes > limits.SUBMIT_PAYLOAD_BYTES:
@@ -56,7 +60,17 @@ def make_spec(
             f"a job definition for {' and '.join(platforms)} cannot run in the job queue "
             f"{queue['jobQueueName']}"
         )
+    _check_share(params, queue)
+    priority = params.get("schedulingPriorityOverride", definition.get("schedulingPriority"))
+    check_priority(priority)
     nodes = _nodes(params, definition)
+    needs = params.get("consumableResourcePropertiesOverride") or definition.get(
+        "consumableResourceProperties", {}
+    )
+    if nodes is not None and needs:
+        raise client_error(
+            "the sandbox does not have consumable resources of jobs of several nodes"
+        )
     if nodes is not None:
         containers = node_containers(nodes)
         container, resources = containers[nodes["mainNode"]], total_resources(containers)
@@ -89,12 +103,23 @@ def make_spec(
         propagate_tags=params.get("propagateTags", definition.get("propagateTags")),
         platforms=list(platforms),
         share_identifier=params.get("shareIdentifier"),
-        scheduling_priority=params.get(
-            "schedulingPriorityOverride", definition.get("schedulingPriority")
-        ),
+        scheduling_priority=priority,
+        consumables=consumables.needed(needs),
         node_properties=nodes,
         node_specs=[{"container": one, **asdict(resources_of(one))} for one in containers],
     )
+
+
+def _check_share(params: Mapping[str, Any], queue: Mapping[str, Any]) -> None:
+    share = params.get("shareIdentifier")
+    if share is not None and not limits.SHARE_IDENTIFIER.fullmatch(share):
+        raise client_error(f"shareIdentifier {share!r} must be 1 to 255 letters and digits")
+    if (share is not None) != bool(queue.get("schedulingPolicyArn")):
+        raise client_error(
+            f"the job queue {queue['jobQueueName']} has "
+            + ("no scheduling policy: leave out" if share else "a scheduling policy: give a")
+            + " shareIdentifier"
+        )
 
 
 def set_dependencies(job: Job, find: Callable[[str], Job | None]) -> None:

@@ -13,7 +13,7 @@ _DETAIL_OF_CONTAINER = frozenset(
         *("environment", "mountPoints", "readonlyRootFilesystem", "ulimits", "privileged", "user"),
         *("instanceType", "resourceRequirements", "linuxParameters", "logConfiguration"),
         *("networkConfiguration", "fargatePlatformConfiguration", "ephemeralStorage"),
-        *("runtimePlatform", "enableExecuteCommand"),
+        *("runtimePlatform", "enableExecuteCommand", "secrets", "repositoryCredentials"),
     }
 )
 
@@ -46,6 +46,9 @@ def job_detail(job: Job, arn_prefix: str) -> dict[str, Any]:
         "arrayProperties": array_properties(job),
         "timeout": {"attemptDurationSeconds": spec.timeout_seconds}
         if spec.timeout_seconds
+        else None,
+        "consumableResourceProperties": {"consumableResourceList": spec.consumables}
+        if spec.consumables
         else None,
         "tags": spec.tags,
         "propagateTags": spec.propagate_tags,
