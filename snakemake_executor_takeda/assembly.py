@@ -32,8 +32,31 @@ def backend_factories() -> dict[str, BackendFactory]:
     return {point.name: point.load() for point in entry_points(group=BACKENDS_GROUP)}
 
 
-def policy_of(settings: ExecutorSettings, factories: Mapping[str, BackendFactory]) -> Policy:
-    """The policy file's, or else one made from the four flags."""
+def policy_of(
+    settings: ExecutorSettings,
+    factories: Mapping[str, BackendFactory],
+    container_image: str | None = None,
+) -> Policy:
+    """The policy file's, or else one made from the four flags; its Batch targets take over what was
+    set for the aws-batch plugin, and Snakemake's own `--container-image`, if it was given."""
+    from snakemake_executor_takeda.backends.batch import migrating
+
+    old = migrating.old_settings(os.environ, migrating.old_flags(), container_image)
+    policy = _policy(settings, factories, queue=old.words.get("queue"))
+    return migrating.filled_in(policy, old, is_own_file=bool(settings.routing))
+
+
+def container_image_of(workflow: Any) -> str | None:
+    """What `--container-image` says; None for Snakemake's default, which has no worker of ours in it."""
+    from snakemake.common import get_container_image
+
+    image = workflow.remote_execution_settings.container_image
+    return None if image == get_container_image() else image
+
+
+def _policy(
+    settings: ExecutorSettings, factories: Mapping[str, BackendFactory], queue: str | None
+) -> Policy:
     option_models = {name: factory.options_model for name, factory in factories.items()}
     if settings.routing:
         from snakemake_executor_takeda.routing.policy import load_policy
@@ -48,7 +71,7 @@ def policy_of(settings: ExecutorSettings, factories: Mapping[str, BackendFactory
     from snakemake_executor_takeda.routing.defaults import policy_from_settings
 
     return policy_from_settings(
-        batch_queue=settings.batch_queue,
+        batch_queue=settings.batch_queue or queue,
         slurm_partition=settings.slurm_partition,
         omics_role_arn=settings.omics_role_arn,
         omics_output_uri=settings.omics_output_uri,

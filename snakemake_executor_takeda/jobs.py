@@ -45,7 +45,7 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
 
 
 def shape_of(resources: Mapping[str, int | float | str], threads: int, where: str) -> Shape:
-    """The shape that resources ask for. `gpus` is a spelling of `gpu` that pipelines use too."""
+    """The shape that resources ask for. `gpus` and `_gpus` are spellings of `gpu` that pipelines use."""
 
     def number(*names: str) -> int | None:
         for name in names:
@@ -71,7 +71,7 @@ def shape_of(resources: Mapping[str, int | float | str], threads: int, where: st
         cpus=number("cpus_per_task") or max(1, threads),
         mem_mb=number("mem_mb"),
         disk_mb=number("disk_mb"),
-        gpus=number("gpu", "gpus") or 0,
+        gpus=number("gpu", "gpus", "_gpus") or 0,
         gpu_model=_text(resources.get("gpu_model")),
         runtime_min=number("runtime"),
         nodes=nodes or 1,

@@ -396,7 +396,8 @@ class Run:
             )
         settings = self._workflow.executor_settings
         self._factories = assembly.backend_factories()
-        policy = assembly.policy_of(settings, self._factories)
+        image = assembly.container_image_of(self._workflow)
+        policy = assembly.policy_of(settings, self._factories, image)
         self._targets = policy.targets
         run_id = assembly.new_run_id()
         workdir = Path.cwd()

@@ -1,6 +1,8 @@
 """The --takeda-* flags, and what Snakemake needs to know of the executor before it starts."""
 
 # Snakemake reads the fields' types: no postponed annotations, and Optional rather than `| None`.
+import os
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -68,3 +70,23 @@ class ExecutorSettings(ExecutorSettingsBase):
         "fallback takes it. Does not count against --retries.",
         default=2,
     )
+
+    def __post_init__(self) -> None:
+        """A run that was made for the aws-batch plugin, and says no word of this one, shares no files,
+        as that plugin implied. Snakemake asks `common_settings` after it has read the flags."""
+        targets = (
+            *(self.routing, self.batch_queue, self.slurm_partition),
+            *(self.omics_role_arn, self.omics_output_uri),
+        )
+        common_settings.implies_no_shared_fs = not any(targets) and _is_made_for_aws_batch()
+
+
+def _is_made_for_aws_batch() -> bool:
+    if (
+        "SNAKEMAKE_AWS_BATCH_JOB_QUEUE" not in os.environ
+        and "snakemake_executor_plugin_aws_batch" not in sys.modules
+    ):
+        return False
+    from snakemake_executor_takeda.backends.batch.migrating import names_a_queue
+
+    return names_a_queue()

@@ -9,12 +9,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
+    from botocore.loaders import Loader
     from botocore.session import Session
     from mypy_boto3_batch import BatchClient
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -59,19 +61,27 @@ _building = threading.Lock()
 
 
 @overload
-def client(service: Literal["batch"], *, max_attempts: int = 8) -> BatchClient: ...
+def client(
+    service: Literal["batch"], *, max_attempts: int = 8, region: str | None = None
+) -> BatchClient: ...
 @overload
-def client(service: Literal["omics"], *, max_attempts: int = 8) -> OmicsClient: ...
+def client(
+    service: Literal["omics"], *, max_attempts: int = 8, region: str | None = None
+) -> OmicsClient: ...
 @overload
-def client(service: Literal["s3"], *, max_attempts: int = 8) -> S3Client: ...
+def client(
+    service: Literal["s3"], *, max_attempts: int = 8, region: str | None = None
+) -> S3Client: ...
 @overload
-def client(service: Literal["logs"], *, max_attempts: int = 8) -> CloudWatchLogsClient: ...
+def client(
+    service: Literal["logs"], *, max_attempts: int = 8, region: str | None = None
+) -> CloudWatchLogsClient: ...
 @overload
-def client(service: str, *, max_attempts: int = 8) -> Any: ...
-def client(service: str, *, max_attempts: int = 8) -> Any:
+def client(service: str, *, max_attempts: int = 8, region: str | None = None) -> Any: ...
+def client(service: str, *, max_attempts: int = 8, region: str | None = None) -> Any:
     """A boto3 client with adaptive retries and bounded waits; safe to share between threads.
 
-    Give `max_attempts=1` where a call must not be sent twice, 2 where a person waits for the answer.
+    `region` is None for AWS's own setting. Give `max_attempts=1` where a call must not be sent twice, 2 where a person waits for the answer.
     Raises TakedaError where the region or the profile is missing.
     """
     import boto3
@@ -80,6 +90,7 @@ def client(service: str, *, max_attempts: int = 8) -> Any:
 
     with _building, readable_errors(service):
         core = botocore.session.get_session()
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
         config = Config(
             retries={"mode": "adaptive", "total_max_attempts": max_attempts},
             connect_timeout=CONNECT_TIMEOUT_S,
@@ -89,7 +100,15 @@ def client(service: str, *, max_attempts: int = 8) -> Any:
         if endpoint_overridden(core, service):
             # An endpoint given by the user has no `workflows-` or `storage-` name beside it.
             config = config.merge(Config(inject_host_prefix=False))
-        return boto3.Session(botocore_session=core).client(service, config=config)  # type: ignore[call-overload]
+        return boto3.Session(botocore_session=core).client(service, region, config=config)  # type: ignore[call-overload]
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """One for all clients: the services' models are read and kept once, not once per client."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def endpoint_overridden(core: Session, service: str) -> bool:

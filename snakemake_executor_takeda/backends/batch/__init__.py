@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.batch.options import RESOURCES, BatchOptions
+from snakemake_executor_takeda.backends.batch.rule_words import RULE_RESOURCES
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
@@ -22,7 +23,7 @@ class _Factory:
     """Speaks `backends.base.BackendFactory`."""
 
     options_model = BatchOptions
-    shape_key_resources = RESOURCES
+    shape_key_resources = RESOURCES | RULE_RESOURCES
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
         from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend

@@ -31,23 +31,27 @@ _NO_SUCH_CALL = frozenset({"UnknownOperationException", "UnknownOperation", "Not
 class Clients:
     """One client per service and purpose, for one run."""
 
+    def __init__(self, region: str | None = None) -> None:
+        """`region` is that of the queues, None for AWS's own setting; S3 keeps to that anyway."""
+        self._region = region
+
     @cached_property
     def batch(self) -> BatchClient:
-        return aws.client("batch")
+        return aws.client("batch", region=self._region)
 
     @cached_property
     def batch_once(self) -> BatchClient:
         """For SubmitJob, which has no token that would make a second call harmless."""
-        return aws.client("batch", max_attempts=1)
+        return aws.client("batch", max_attempts=1, region=self._region)
 
     @cached_property
     def batch_at_once(self) -> BatchClient:
         """For the check at start, where a person waits."""
-        return aws.client("batch", max_attempts=2)
+        return aws.client("batch", max_attempts=2, region=self._region)
 
     @cached_property
     def sqs(self) -> Any:
-        return aws.client("sqs", max_attempts=3)
+        return aws.client("sqs", max_attempts=3, region=self._region)
 
     @cached_property
     def console(self) -> Console | None:
@@ -60,7 +64,7 @@ class Clients:
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:
-        return aws.client("logs", max_attempts=3)
+        return aws.client("logs", max_attempts=3, region=self._region)
 
 
 def describe_jobs(batch: BatchClient, job_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -143,9 +147,9 @@ def _end_jobs(
 def _end_page(batch: BatchClient, how: str, page: list[str], reason: str) -> dict[str, str]:
     from botocore.exceptions import ClientError
 
-    many = batch.terminate_jobs if how == "terminate" else batch.cancel_jobs
-    one = batch.terminate_job if how == "terminate" else batch.cancel_job
+    terminates = how == "terminate"
     try:
+        many = batch.terminate_jobs if terminates else batch.cancel_jobs
         errors = many(jobs=page, reason=reason)["errors"]
     except ClientError as error:
         if aws.error_code(error) not in _NO_SUCH_CALL and aws.http_status(error) != 404:
@@ -156,6 +160,7 @@ def _end_page(batch: BatchClient, how: str, page: list[str], reason: str) -> dic
     refused = {}
     for job_id in page:
         try:
+            one = batch.terminate_job if terminates else batch.cancel_job
             one(jobId=job_id, reason=reason)
         except ClientError as error:
             refused[job_id] = aws.error_message(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
@@ -12,6 +13,7 @@ from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.listening import Ears, check_event_queues
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
+from snakemake_executor_takeda.backends.batch.rule_words import on_rule_target, with_rule_words
 from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request, tag_text
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -41,7 +43,8 @@ class BatchBackend:
     ) -> None:
         self._targets = targets
         self._context = context
-        self._clients = clients or Clients()
+        self._regions = {target.options.region for target in targets}
+        self._clients = clients or Clients(next(iter(self._regions), None))
         self._submitter = Submitter(self._clients, context)
         self._ears = Ears()
         self._event_queues: Mapping[str, str] = {}
@@ -57,11 +60,17 @@ class BatchBackend:
                 "with this machine: add `--default-storage-provider s3 --default-storage-prefix "
                 "s3://BUCKET/PREFIX --shared-fs-usage none`"
             )
+        if len(self._regions) > 1:
+            raise TakedaError(
+                "the AWS Batch targets of one run are in one region, not in "
+                f"{', '.join(sorted(str(region or 'the default one') for region in self._regions))}: "
+                "say the same `region` in each of them, or in none"
+            )
         check_queues(self._clients.batch_at_once, self._targets)
         self._event_queues = check_event_queues(self._clients, self._targets)
 
     def check_job(self, job: JobSpec, target: Target) -> None:
-        job_request(submission_to_check(job, target), self._context)
+        job_request(with_rule_words(submission_to_check(job, target)), self._context)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
         return ARRAY_LIMIT
@@ -80,7 +89,7 @@ class BatchBackend:
         )
 
     def submit(self, submission: Submission) -> Accepted:
-        return self._submitter.submit(submission)
+        return self._submitter.submit(with_rule_words(submission))
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -88,7 +97,9 @@ class BatchBackend:
         if not active:
             return
         try:
-            yield from self._poller.poll(active)
+            yield from self._poller.poll(
+                [replace(one, submission=on_rule_target(one.submission)) for one in active]
+            )
             self._silence = None
         except ClientError as error:
             self._warn(f"{aws.error_code(error)}: {aws.error_message(error)}")

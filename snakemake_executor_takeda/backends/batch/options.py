@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -56,6 +56,14 @@ _ULIMITS = (
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
 )
 _ULIMIT = re.compile(r"(-1|\d+)(?::(-1|\d+))?")
+IN_DEFINITION = frozenset(
+    {
+        *("image", "rule_image", "registry_credentials", "job_role_arn", "execution_role_arn"),
+        *("secrets", "mounts", "tmpfs", "shared_memory_mib", "user", "read_only_root", "init"),
+        *("ulimits", "devices", "privileged", "fargate"),
+    }
+)
+"""Words that a job definition holds, which no submission can change."""
 _EC2_ONLY = ("shared_memory_mib", "tmpfs", "ulimits", "devices", "privileged")
 
 
@@ -78,6 +86,9 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     queue: _Text = Field(description="Name or ARN of the job queue.")
+    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] | None = Field(
+        default=None, description="Region of the queue, where it is not AWS's own setting."
+    )
     platform: Literal["EC2", "FARGATE"] = Field(
         default="EC2", description="What the queue's compute environments are made of."
     )
@@ -104,6 +115,11 @@ class BatchOptions(BaseModel):
         default="python", description="Python of the container that has this package."
     )
 
+    job_definition: _Text | None = Field(
+        default=None,
+        description="Name, name:revision or ARN of a job definition that is there already, used as it "
+        "is: image, roles, mounts and the like are its own.",
+    )
     job_role_arn: _Role | None = Field(
         default=None, description="Role of the job itself: it reads and writes the run's S3 prefix."
     )
@@ -262,9 +278,29 @@ class BatchOptions(BaseModel):
 
     @model_validator(mode="after")
     def _words_fit_each_other(self) -> Self:
-        for problem in (*self._unfit_for_platform(), *self._lacking_roles(), *self._bad_places()):
+        for problem in (
+            *self._named_definition_alone(),
+            *self._unfit_for_platform(),
+            *self._lacking_roles(),
+            *self._bad_places(),
+        ):
             raise ValueError(problem)
         return self
+
+    def having(self, words: Mapping[str, Any]) -> Self:
+        """The same options with these words. Raises pydantic's ValidationError."""
+        own = {word: getattr(self, word) for word in self.model_fields_set}
+        return type(self).model_validate({**own, **words})
+
+    def without(self, words: Collection[str]) -> Self:
+        """The same options as if these words were not said."""
+        own = {word: getattr(self, word) for word in self.model_fields_set if word not in words}
+        return type(self).model_validate(own)
+
+    def _named_definition_alone(self) -> Iterator[str]:
+        if self.job_definition is not None:
+            for word in sorted(IN_DEFINITION & self.model_fields_set):
+                yield f"`{word}` belongs to the job definition {self.job_definition!r}: leave one of them out"
 
     def _unfit_for_platform(self) -> Iterator[str]:
         if self.platform == "EC2":
@@ -278,6 +314,8 @@ class BatchOptions(BaseModel):
             yield "Fargate has no instance whose directory could be a `host` mount: use efs or s3files"
 
     def _lacking_roles(self) -> Iterator[str]:
+        if self.job_definition is not None:
+            return
         if self.execution_role_arn is None:
             if self.platform == "FARGATE":
                 yield "platform FARGATE needs `execution_role_arn`"

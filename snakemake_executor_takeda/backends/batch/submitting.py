@@ -77,7 +77,10 @@ class Submitter:
         self._tell_of_lowered_memory(submission)
         try:
             self._put_manifest(submission)
-            job_id = self._submit_defined(request, definition_of(submission))
+            if submission.target.options.job_definition:
+                job_id = self._submit_once(request)
+            else:
+                job_id = self._submit_defined(request, definition_of(submission))
         except ClientError as error:
             raise _refused(error) from error
         except BotoCoreError as error:
@@ -185,7 +188,7 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     request: dict[str, Any] = {
         "jobName": job_name(submission),
         "jobQueue": options.queue,
-        "jobDefinition": definition_of(submission)["jobDefinitionName"],
+        "jobDefinition": options.job_definition or definition_of(submission)["jobDefinitionName"],
         "containerOverrides": {
             "command": worker_command(submission, context),
             "resourceRequirements": resource_requirements(
