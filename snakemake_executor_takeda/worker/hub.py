@@ -137,8 +137,7 @@ class Hub:
     async def _listen(self) -> int:
         await asyncio.start_unix_server(self._on_agent, self._socket_path)
         server = await asyncio.start_server(self._on_child, self._address, 0)
-        task = self._loop.create_task(self._ping())
-        self._tasks.add(task)
+        self._pings = self._loop.create_task(self._ping())
         return int(server.sockets[0].getsockname()[1])
 
     async def _ping(self) -> None:
@@ -253,6 +252,7 @@ class Hub:
         agent.send({"type": "exit", "code": NOT_STARTED})
 
     async def _part(self) -> None:
+        self._pings.cancel()
         self._tell_all({"type": "over"})
         await self._here.end_all()
         deadline = self._loop.time() + FAREWELL_SECONDS

@@ -43,12 +43,18 @@ class Commands:
         """`send` gets `out` messages of the streams, and one `exit` message of each command."""
         self._send = send
         self._processes: dict[int, asyncio.subprocess.Process] = {}
+        self._early: dict[int, list[Message]] = {}
+        """What came for a command while it was being started."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, message: Message) -> None:
         """A message about a command: `run`, `stdin` (without data: the end of it) or `end`."""
+        if message["id"] in self._early:
+            self._early[message["id"]].append(message)
+            return
         match message["type"]:
             case "run":
+                self._early[message["id"]] = []
                 task = asyncio.get_running_loop().create_task(self._run(message))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -83,10 +89,13 @@ class Commands:
                 start_new_session=True,
             )
         except OSError as error:
+            del self._early[command]
             self._out(command, "stderr", f"takeda-worker: cannot start it: {error}\n".encode())
             self._send({"type": "exit", "id": command, "code": NOT_STARTED})
             return
         self._processes[command] = process
+        for early in self._early.pop(command):
+            self.take(early)
         relays = asyncio.gather(
             self._relay(command, "stdout", process.stdout),
             self._relay(command, "stderr", process.stderr),
