@@ -55,6 +55,10 @@ class FakeBatch:
             for name in queues
         }
         self.definitions = []
+        self.environments = {}
+        """Compute environments by name, as DescribeComputeEnvironments shows them."""
+        self.front = []
+        """Ids that GetJobQueueSnapshot shows."""
         self.jobs = {}
         self.errors = {}
         """Call → exceptions to raise, one a call; `None` lets a call pass."""
@@ -153,6 +157,27 @@ class FakeBatch:
         if start + PAGE < len(found):
             page["nextToken"] = str(start + PAGE)
         return page
+
+    def describe_compute_environments(self, **arguments):
+        self._called("DescribeComputeEnvironments", arguments)
+        asked = arguments["computeEnvironments"]
+        return {"computeEnvironments": [self.environments[name] for name in asked]}
+
+    def get_job_queue_snapshot(self, **arguments):
+        self._called("GetJobQueueSnapshot", arguments)
+        arns = [f"arn:aws:batch:eu-west-1:1:job/{job_id}" for job_id in self.front]
+        return {"frontOfQueue": {"jobs": [{"jobArn": arn} for arn in arns]}}
+
+    def cancel_jobs(self, **arguments):
+        self._called("CancelJobs", arguments)
+        assert len(arguments["jobs"]) <= 50
+        assert len(arguments["reason"]) <= 1024
+        for job_id in arguments["jobs"]:
+            if self.jobs[job_id]["status"] == "RUNNABLE":
+                self.jobs[job_id]["isCancelled"] = True
+                self.end(job_id, "FAILED", statusReason=arguments["reason"])
+                del self.jobs[job_id]["startedAt"]
+        return {"successful": arguments["jobs"], "errors": []}
 
     def terminate_jobs(self, **arguments):
         self._called("TerminateJobs", arguments)

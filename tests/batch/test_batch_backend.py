@@ -14,7 +14,7 @@ from batch_fakes import (
     target,
     watch,
 )
-from botocore.exceptions import EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
@@ -587,3 +587,124 @@ def test_a_service_that_cannot_be_told_is_no_silent_success(backend, batch):
     batch.errors["TerminateJobs"] = [refusal("TerminateJobs", "AccessDeniedException")]
     with pytest.raises(TakedaError, match="job0"):
         backend.cancel([watch(one, accepted)])
+
+
+def busy(call):
+    return refusal(call, "TooManyRequestsException", "slow down", 429)
+
+
+def test_throttling_while_cancelling_is_waited_out(clients, batch):
+    clock = Clock()
+    active = [submitted(clients, count) for count in (1, 3)]
+    batch.errors["TerminateJobs"] = [busy("TerminateJobs"), refusal("x", "E", status=503), None]
+    batch.errors["DescribeJobs"] = [busy("DescribeJobs"), lost_answer()]
+    assert cancel(clients, active, clock=clock, sleep=clock.sleep) == set()
+    assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
+    assert clock.now < cancelling.WAIT_S
+
+
+def test_a_page_that_is_refused_does_not_keep_the_others(clients, batch):
+    active = [watched_single(clients, number) for number in range(120)]
+    batch.errors["TerminateJobs"] = [refusal("TerminateJobs", "AccessDeniedException")]
+    with pytest.raises(ClientError):
+        cancel(clients, active)
+    ended = [job for job in batch.jobs.values() if job["status"] == "FAILED"]
+    assert len(ended) in (70, 100), "two of three pages"
+
+
+def watched_single(clients, number):
+    one = submission(1, number)
+    return watch(one, Submitter(clients, context()).submit(one))
+
+
+def test_thousands_of_single_jobs_are_few_calls(clients, batch):
+    active = [watched_single(clients, number) for number in range(500)]
+    batch.calls.clear()
+    assert cancel(clients, active) == set()
+    assert batch.calls == {"TerminateJobs": 10, "DescribeJobs": 5}
+
+
+def test_many_that_go_on_are_counted_and_some_named(clients, batch, caplog):
+    clock = Clock()
+    active = [watched_single(clients, number) for number in range(30)]
+    batch.deaf |= batch.jobs.keys()
+    cancel(clients, active, clock=clock, sleep=clock.sleep)
+    assert "these 30 jobs" in caplog.text
+    assert caplog.text.count("job1") < 12
+
+
+# What lags behind.
+
+
+def test_a_parent_that_ended_before_its_children_waits_for_them(backend, batch):
+    one = submission(3)
+    active = [watch(one, backend.submit(one))]
+    batch.jobs["job0"]["status"] = "FAILED"
+    for index in range(3):
+        batch.jobs[f"job0:{index}"]["status"] = "RUNNING"
+    assert not ends(backend.poll(active))
+    batch.end("job0:1", "FAILED", statusReason=EXITED, container={"exitCode": 3})
+    assert list(ends(backend.poll(active))) == ["run1-s1-t1"]
+
+
+def test_children_that_a_failed_parent_counts_but_nothing_shows_are_not_failed_for_it(
+    backend, batch, monkeypatch
+):
+    one = submission(3)
+    active = [watch(one, backend.submit(one))]
+    batch.end("job0:0")
+    batch.end("job0:1", "FAILED", statusReason=EXITED, container={"exitCode": 3})
+    batch.end("job0:2")
+    batch.hidden |= {f"job0:{index}" for index in range(3)}
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "list_jobs", lambda **_: {"jobSummaryList": []})
+        assert not ends(backend.poll(active))
+    batch.hidden.clear()
+    found = ends(backend.poll(active))
+    assert [found[f"run1-s1-t{index}"].succeeded for index in range(3)] == [True, False, True]
+
+
+def test_counts_behind_the_children_are_waited_for(backend, batch, monkeypatch):
+    one = submission(2)
+    active = [watch(one, backend.submit(one))]
+    real = batch._detail
+    stale = real("job0")
+    batch.end("job0:0")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            batch, "_detail", lambda job_id: stale if job_id == "job0" else real(job_id)
+        )
+        assert list(backend.poll(active)) == []
+    assert list(ends(backend.poll(active))) == ["run1-s1-t0"]
+
+
+def test_a_log_that_comes_late_is_read_once_more(clients, batch):
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        clients.logs.streams["/aws/batch/job", "s"] = ["last words"]
+
+    poller = Poller(clients, sleep=sleep)
+    one = submission(1)
+    active = [watch(one, Submitter(clients, context()).submit(one))]
+    container = {"exitCode": 1, "logStreamName": "s"}
+    batch.end("job0", "FAILED", statusReason=EXITED, container=container)
+    (outcome,) = ends(poller.poll(active)).values()
+    assert outcome.log_tail == ("last words",)
+    assert slept == [explaining.LATE_LOG_S]
+
+
+def test_reclaimed_children_cost_no_description_and_no_log(backend, batch, clients):
+    one = submission(2000)
+    active = [watch(one, backend.submit(one))]
+    for index in range(600):
+        batch.jobs[f"job0:{index}"] |= {
+            "status": "FAILED",
+            "statusReason": "Host EC2 (instance i-1) terminated.",
+            "container": {"logStreamName": "s"},
+        }
+    batch.calls.clear()
+    assert len(ends(backend.poll(active))) == 600
+    assert batch.calls == {"DescribeJobs": 1, "ListJobs": 1}
+    assert clients.logs.calls == 0

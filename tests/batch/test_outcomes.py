@@ -2,7 +2,9 @@
 
 import pytest
 
-from snakemake_executor_takeda.backends.batch.outcomes import outcome_of
+from snakemake_executor_takeda.backends.batch.console import Console
+from snakemake_executor_takeda.backends.batch.outcomes import given_up, outcome_of
+from snakemake_executor_takeda.run import failure_text
 from snakemake_executor_takeda.values import FailureKind
 
 EXITED = "Essential container in task exited"
@@ -120,3 +122,63 @@ def test_every_failure_has_words():
     found = outcome({"status": "FAILED"})
     assert found.reason
     assert found.advice
+
+
+@pytest.mark.parametrize("code", [0, None])
+def test_a_good_exit_after_an_out_of_memory_kill_is_no_success(code):
+    container = {"reason": OOM, **({} if code is None else {"exitCode": code})}
+    found = outcome({"status": "SUCCEEDED", "container": container, **RAN})
+    assert found.kind == FailureKind.OUT_OF_MEMORY
+    assert "exited well" in found.reason
+    assert OOM in found.reason
+
+
+@pytest.mark.parametrize(
+    ("words", "permanent"),
+    [
+        ("manifest for x:1 not found: manifest unknown: Requested image not found", True),
+        ("pull access denied for x, repository does not exist or may require 'docker login'", True),
+        ("no basic auth credentials", True),
+        ("failed to resolve reference docker.io/x:1: docker.io/x:1: not found", True),
+        ("no matching manifest for linux/arm64/v8 in the manifest list entries", True),
+        ("image Manifest does not contain descriptor matching platform 'linux/arm64'", True),
+        ("invalid reference format", True),
+        ("AccessDeniedException: User x is not authorized to perform: ecr:BatchGetImage", True),
+        ("context canceled", False),
+        ("net/http: TLS handshake timeout", False),
+        ("toomanyrequests: You have reached your unauthenticated pull rate limit", False),
+        ("503 Service Unavailable", False),
+        ("dial tcp 1.2.3.4:443: i/o timeout", False),
+        ("write /var/lib/docker/tmp/x: no space left on device", False),
+    ],
+)
+def test_images_that_no_further_pull_would_find(words, permanent):
+    found = outcome(failed("Task failed to start", f"CannotPullContainerError: {words}"))
+    assert (found.kind, found.permanent) == (FailureKind.IMAGE, permanent)
+
+
+def test_other_failures_are_never_permanent():
+    assert not outcome(failed(EXITED, "not found: manifest unknown", 1, **RAN)).permanent
+
+
+@pytest.mark.parametrize("kind", [FailureKind.NO_CAPACITY, FailureKind.CONFIGURATION])
+def test_a_job_that_was_given_up_ends_with_the_kind_it_was_given_up_for(kind):
+    why = "RUNNABLE for 30 min: Host EC2 (instance i) terminated; OutOfMemoryError" + "x" * 2000
+    reason = given_up(kind, why)
+    assert len(reason) <= 1024
+    assert outcome(failed(reason, isCancelled=True)).kind == kind
+
+
+def test_a_failure_names_its_pages_in_the_console():
+    detail = failed(EXITED, exit_code=1, **RAN, jobId="j:3")
+    detail["container"]["logStreamName"] = "a/b"
+    found = outcome_of(detail, capacity="spot", log_group="/g", console=Console("eu-west-1"))
+    assert found.detail["job_url"].endswith("#jobs/detail/j:3")
+    assert found.detail["log_url"].endswith("log-group/$252Fg/log-events/a$252Fb")
+    text = failure_text(None, "j:3", found)
+    assert f"log in the console: {found.detail['log_url']}" in text
+    assert f"job in the console: {found.detail['job_url']}" in text
+    well = outcome_of(
+        {**detail, "status": "SUCCEEDED"}, capacity=None, log_group="/g", console=Console("x")
+    )
+    assert "job_url" not in well.detail, "a success needs no page in the event log"

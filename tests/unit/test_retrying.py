@@ -103,3 +103,12 @@ def test_memory_grows_by_the_factor_up_to_the_cap_and_then_retries_decide():
     assert memory(4, 1000) == Report(), "often enough"
     assert memory(1, None) == Report(), "nothing was asked for that could grow"
     assert step(FailureKind.OUT_OF_MEMORY).__class__ is Report, "not unless the policy says so"
+
+
+def test_an_image_that_is_not_there_is_not_pulled_again():
+    outcome = Outcome(FailureKind.IMAGE, permanent=True)
+    failures = {FailureKind.IMAGE: 1}
+    assert (
+        next_step(outcome, SPOT, fallback="batch-od", failures=failures, budget=2, mem_mb=None)
+        == Report()
+    )

@@ -109,7 +109,7 @@ class Ear(threading.Thread):
         ours = [one for one in messages if self._heard(one)]
         self._wake_if_due(full=len(messages) == MESSAGES_A_CALL)
         if ours:
-            self._delete(ours)
+            self._remove(ours)
         self._count_foreign(len(messages) - len(ours))
         self._silence = None
         return bool(messages) and not ours
@@ -133,7 +133,7 @@ class Ear(threading.Thread):
             self._woke_at = now
             self._wake()
 
-    def _delete(self, messages: Sequence[Mapping[str, Any]]) -> None:
+    def _remove(self, messages: Sequence[Mapping[str, Any]]) -> None:
         entries = [
             {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
             for number, message in enumerate(messages)

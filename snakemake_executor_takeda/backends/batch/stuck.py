@@ -47,53 +47,51 @@ class StuckJobs:
     def __init__(self, clients: api.Clients) -> None:
         self._clients = clients
         self._moved_at: dict[str, float] = {}
-        """Queue → when a job of the run started or ended there, whether or not it is still watched."""
+        """Queue → when a job of the run last started, ran or ended there, watched or not."""
         self._waits: dict[str, _Wait] = {}
 
     def look(
         self, watched: Collection[Watched], details: Mapping[str, Mapping[str, Any]], now: float
     ) -> Iterator[Update]:
         """Notes about what waits for too long. `details` is what DescribeJobs said in this poll."""
-        busy: set[str] = set()
         for one in watched:
             queue = one.target.options.queue
-            self._moved_at[queue] = max(self._moved_at.get(queue, one.moved_at), one.moved_at)
-            if one.occupies:
-                busy.add(queue)
+            moved_at = now if one.occupies else one.moved_at
+            self._moved_at[queue] = max(self._moved_at.get(queue, moved_at), moved_at)
         self._waits = {
             one.job_id: self._waits[one.job_id] for one in watched if one.job_id in self._waits
         }
-        queues: dict[str, _Queue] = {}
+        asked: dict[str, _Queue] = {}
         for one in watched:
             detail = details.get(one.job_id)
-            if detail is None or not one.waiting or not self._is_due(one, now):
-                continue
-            name = one.target.options.queue
-            moves = name in busy or now - self._moved_at[name] < _notice_s(one)
-            queue = queues.setdefault(name, _Queue(self._clients, name))
-            yield from self._look_at(one, detail, queue, moves=moves, now=now)
+            if detail is not None and one.waiting and self._is_due(one, now):
+                name = one.target.options.queue
+                facts = asked.setdefault(name, _Queue(self._clients, name))
+                yield from self._look_at(one, detail, facts, now)
+
+    def _quiet_s(self, one: Watched, now: float) -> float:
+        """How long nothing has moved on its queue."""
+        return now - self._moved_at[one.target.options.queue]
 
     def _is_due(self, one: Watched, now: float) -> bool:
-        notice_s = _notice_s(one)
-        waited_s = now - one.moved_at
         wait = self._waits.get(one.job_id)
         if wait is None or wait.looked_at < one.moved_at:
-            return waited_s >= notice_s
-        limit = limit_min(one)
-        reached = (
-            limit is not None and wait.looked_at - one.moved_at < limit * _MINUTE_S <= waited_s
-        )
-        return reached or now - wait.looked_at >= notice_s
+            return now - one.moved_at >= _notice_s(one)
+        quiet_s, since_s = self._quiet_s(one, now), now - wait.looked_at
+        limit_s = _limit_s(one)
+        marks = [_notice_s(one), *([] if limit_s is None else [limit_s])]
+        passed = any(quiet_s - since_s < mark <= quiet_s for mark in marks)
+        return passed or since_s >= _notice_s(one)
 
     def _look_at(
-        self, one: Watched, detail: Mapping[str, Any], queue: _Queue, *, moves: bool, now: float
+        self, one: Watched, detail: Mapping[str, Any], queue: _Queue, now: float
     ) -> Iterator[Update]:
         wait = self._waits.setdefault(one.job_id, _Wait(now))
         wait.looked_at = now
         words = self._words(one, detail)
         said = service_words(words)
         # Where the queue moves it is merely the others' turn, unless Batch knows that this one never fits.
-        if moves and not (said and said.is_definite):
+        if self._quiet_s(one, now) < _notice_s(one) and not (said and said.is_definite):
             return
         found = diagnose(words, _needs(detail), queue.queue, queue.environments, queue.place(one))
         waited_min = int((now - one.moved_at) / _MINUTE_S)
@@ -101,24 +99,21 @@ class StuckJobs:
         is_new = found.code != wait.code
         if is_new:
             wait.code, wait.said_at = found.code, now
-        if is_new or gives_up:
+        open_task = min(one.open_tasks(), default=None)
+        if open_task and (is_new or gives_up):
             then = "" if gives_up else _then(one, found)
-            note = f"{_who(one)} waits RUNNABLE for {waited_min} min: {found.because}. {found.advice}.{then}"
-            open_task = min(one.open_tasks(), default=None)
-            if open_task:
-                yield Update(
-                    open_task, note=note, detail={"code": found.code, "tasks": one.waiting}
-                )
+            who = f"RUNNABLE for {waited_min} min: {_who(one)}"
+            note = f"{who}: {found.because}. {found.advice}.{then}"
+            yield Update(open_task, note=note, detail={"code": found.code, "tasks": one.waiting})
         if gives_up:
             self._give_up(one, found, waited_min)
 
-    @staticmethod
-    def _is_hopeless(one: Watched, found: Diagnosis, wait: _Wait, now: float) -> bool:
+    def _is_hopeless(self, one: Watched, found: Diagnosis, wait: _Wait, now: float) -> bool:
         if found.is_definite:
             # Said once, and left for as long again to whoever can mend it.
             return found.code == wait.code and now - wait.said_at >= _notice_s(one)
-        limit = limit_min(one)
-        return limit is not None and now - one.moved_at >= limit * _MINUTE_S
+        limit_s = _limit_s(one)
+        return limit_s is not None and self._quiet_s(one, now) >= limit_s
 
     def _words(self, one: Watched, detail: Mapping[str, Any]) -> str:
         """The statusReason of what is RUNNABLE: the job's own, or the first that a child has."""
@@ -201,6 +196,11 @@ def limit_min(one: Watched) -> int | None:
     if options.runnable_limit is not None:
         return options.runnable_limit
     return LIMIT_WITH_FALLBACK_MIN if one.target.fallback else None
+
+
+def _limit_s(one: Watched) -> float | None:
+    limit = limit_min(one)
+    return None if limit is None else limit * _MINUTE_S
 
 
 def _notice_s(one: Watched) -> float:
