@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,12 +12,19 @@ from typing import Any
 from snakemake_executor_takeda.backends.aws import error_code, http_status, split_s3_uri
 from snakemake_executor_takeda.values import File
 
-PARALLEL_CALLS = 16
+PARALLEL_CALLS = 8
+"""Less than the connections that a boto3 client keeps, 10."""
+FEWEST_TO_LIST = 8
+"""Up to here one HEAD each is cheaper than to read a listing."""
+MOST_LISTED_PER_HIT = 50
+"""So many entries of a listing cost about what one HEAD does (1 ms of CPU)."""
+LISTING_PAGE = 1000
 MISSING = "missing"
 
 
 class OutputCheck:
-    """One HEAD per output, several at a time."""
+    """Listings show most outputs of an array, 1,000 a call. What they do not show is asked for: one HEAD
+    per output, several at a time."""
 
     def __init__(self, s3: Any) -> None:
         self._s3 = s3
@@ -27,7 +36,8 @@ class OutputCheck:
         Files outside S3 count as there: Snakemake looks for them.
         """
         files = {file for file in outputs if file.uri and file.uri.startswith("s3://")}
-        found = zip(files, self._pool.map(self._problem, files), strict=True)
+        left = files - self._shown(files)
+        found = zip(left, self._pool.map(self._problem, left), strict=True)
         return {file: problem for file, problem in found if problem}
 
     def fetch_directory(self, directory: File) -> None:
@@ -46,6 +56,45 @@ class OutputCheck:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _shown(self, files: Iterable[File]) -> set[File]:
+        """Those that listings show. They are consistent: what they show is there."""
+        by_bucket: defaultdict[str, dict[str, File]] = defaultdict(dict)
+        for file in files:
+            # A directory() has no key of its own.
+            if not file.is_directory:
+                bucket, key = split_s3_uri(str(file.uri))
+                by_bucket[bucket][key] = file
+        return {
+            by_key[key]
+            for bucket, by_key in by_bucket.items()
+            for key in self._listed(bucket, sorted(by_key))
+        }
+
+    def _listed(self, bucket: str, keys: Sequence[str]) -> set[str]:
+        """Those of these sorted keys that a listing shows which leaps from one to the next, as long as
+        they lie close enough together. Whether it may be read at all is left to the HEADs to say."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        found: set[str] = set()
+        start = 0
+        while len(keys) - start >= FEWEST_TO_LIST:
+            try:
+                page = self._s3.list_objects_v2(
+                    Bucket=bucket,
+                    Prefix=_common_start(keys[start], keys[-1]),
+                    StartAfter=_just_before(keys[start]),
+                    MaxKeys=min(LISTING_PAGE, MOST_LISTED_PER_HIT * (len(keys) - start)),
+                )
+            except (BotoCoreError, ClientError):
+                break
+            listed = [item["Key"] for item in page.get("Contents", ())]
+            hits = set(listed).intersection(keys[start:])
+            found |= hits
+            if not page.get("IsTruncated") or len(listed) > MOST_LISTED_PER_HIT * len(hits):
+                break
+            start = bisect_right(keys, listed[-1], lo=start)
+        return found
 
     def _problem(self, file: File) -> str | None:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -69,3 +118,15 @@ class OutputCheck:
         # A directory() exists in S3 where any key lies below it.
         listing = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{key.rstrip('/')}/", MaxKeys=1)
         return bool(listing.get("KeyCount"))
+
+
+def _common_start(one: str, other: str) -> str:
+    length = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), None)
+    return one[:length]
+
+
+def _just_before(key: str) -> str:
+    """A text that S3's order, by code points, has just before the key. No character that a request could
+    not hold is made up."""
+    last = key[-1:]
+    return f"{key[:-1]}{chr(ord(last) - 1)}~" if "!" < last <= "~" else key[:-1]
