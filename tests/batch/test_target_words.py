@@ -21,7 +21,7 @@ from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 ROLE = "arn:aws:iam::123456789012:role/batch"
 S3_FILES = "arn:aws:s3files:eu-west-1:123456789012:file-system/fs-0123456789abcdef0"
-SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf"  # noqa: S105 - a place
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf"
 FARGATE = f"platform: FARGATE, execution_role_arn: {ROLE}"
 
 

@@ -93,8 +93,8 @@ def test_errors_are_boto3s_own(batch: Any) -> None:
 
 
 def test_what_the_sandbox_lacks_says_so(batch: Any) -> None:
-    with pytest.raises(Exception, match="does not have CreateConsumableResource of batch"):
-        batch.create_consumable_resource(consumableResourceName="licence")
+    with pytest.raises(Exception, match="does not have ListJobsByConsumableResource of batch"):
+        batch.list_jobs_by_consumable_resource(consumableResource="licence")
 
 
 def test_logs_go_to_the_definitions_group(batch: Any) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.backends.batch.instances import architecture_problem
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> s
         fitting = next((p for p, kinds in _PLATFORM_TYPES.items() if kind in kinds), None)
         fix = f"write `platform: {fitting}`" if fitting else "name another queue"
         return f"{where} is of type {kind}, the target's platform {target.options.platform}: {fix}"
+    return _share_problem(target, queue, where) or architecture_problem(target)
+
+
+def _share_problem(target: Target, queue: Any, where: str) -> str | None:
+    share, is_fair = target.options.share_identifier, bool(queue.get("schedulingPolicyArn"))
+    if is_fair and share is None:
+        return (
+            f"{where} has a fair-share policy, so every job needs a share: "
+            "write `share_identifier: NAME`"
+        )
+    if share is not None and not is_fair:
+        return f"{where} has no fair-share policy: leave out `share_identifier: {share}`"
     return None
 
 

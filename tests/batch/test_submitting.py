@@ -1,0 +1,370 @@
+"""What goes out with a submission: its image, its turn, its memory, its size; and how often it is sent."""
+
+import dataclasses
+import json
+import logging
+import threading
+
+import pytest
+from batch_fakes import FakeBatch, FakeClients, context, refusal, submission, target
+
+from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch import backend as factory
+from snakemake_executor_takeda.backends.batch.instances import (
+    architecture_problem,
+    fitted_memory,
+    size_of,
+)
+from snakemake_executor_takeda.backends.batch.options import RESOURCES
+from snakemake_executor_takeda.backends.batch.queues import queue_problem
+from snakemake_executor_takeda.backends.batch.rate import TokenBucket
+from snakemake_executor_takeda.backends.batch.rule_images import without_apptainer
+from snakemake_executor_takeda.backends.batch.submitting import (
+    LOOKS_S,
+    MAX_BYTES,
+    PAUSES_S,
+    Submitter,
+    job_request,
+)
+from snakemake_executor_takeda.values import FailureKind, JobSpec, Shape, Submission, Task
+from snakemake_executor_takeda.worker.manifest import read_entry
+
+MANIFEST = "s3://bucket/prefix/.takeda/run1/manifests/run1-s1"
+
+
+def one(to, container=None, argv=("true",), shape=None, count=1, **resources):
+    job = JobSpec(1, "align", {}, 1, shape or Shape(), resources, container=container)
+    tasks = tuple(Task(f"run1-s1-t{i}", job, to, argv) for i in range(count))
+    return Submission("run1-s1", "takeda-run1-align-1", to, tasks)
+
+
+@pytest.fixture
+def clients():
+    return FakeClients()
+
+
+@pytest.fixture
+def sender(clients):
+    fast = TokenBucket(10_000, burst=10_000)
+    return Submitter(clients, context(), sleep=lambda seconds: None, rate=fast)
+
+
+# A rule's own image.
+
+
+def sent_image(clients, sender, to, **words):
+    sender.submit(one(to, **words))
+    return clients.batch.definitions[-1]["containerProperties"]["image"]
+
+
+def test_a_rules_container_is_its_jobs_image_where_the_target_says_so(clients, sender):
+    to = target(rule_image=True, image="worker:1")
+    assert sent_image(clients, sender, to, container="docker://quay.io/b/salmon:1") == (
+        "quay.io/b/salmon:1"
+    )
+    assert sent_image(clients, sender, to) == "worker:1"
+    elsewhere = target(image="worker:1")
+    assert sent_image(clients, sender, elsewhere, container="docker://x/y:1") == "worker:1"
+
+
+@pytest.mark.parametrize("container", ["tools.sif", "oras://x/y", "docker://a b", "docker://"])
+def test_a_container_that_is_no_image_of_a_registry_is_refused(container):
+    with pytest.raises(SubmissionError, match="no image of a registry") as caught:
+        job_request(one(target(rule_image=True), container=container), context())
+    assert caught.value.kind == FailureKind.CONFIGURATION
+    assert "docker://" in caught.value.advice
+
+
+def test_snakemake_in_a_rules_image_starts_no_second_container(clients, sender):
+    argv = ("python", "--software-deployment-method", "apptainer", "conda", "--quiet")
+    sender.submit(one(target(rule_image=True), container="docker://x/y:1", argv=argv))
+    data = clients.s3.objects[MANIFEST]
+    entry = read_entry(lambda start, end: data[start:end], 0)
+    assert entry["argv"] == ["python", "--software-deployment-method", "conda", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "left"),
+    [
+        (("a", "--sdm", "apptainer"), ("a",)),
+        (("a", "--deployment-method", "singularity", "-q"), ("a", "-q")),
+        (("a", "--sdm", "conda"), ("a", "--sdm", "conda")),
+        (("apptainer",), ("apptainer",)),
+    ],
+)
+def test_apptainer_is_taken_out_of_the_methods_only(argv, left):
+    assert without_apptainer(argv) == left
+
+
+# A job's turn.
+
+
+def test_the_targets_turn_holds_until_a_rule_says_its_own():
+    to = target(
+        share_identifier="lab", scheduling_priority=5, consumable_resources={"a": 1, "b": 2}
+    )
+
+    def turn(**resources):
+        request = job_request(one(to, **resources), context())
+        override = request["consumableResourcePropertiesOverride"]["consumableResourceList"]
+        needs = {need["consumableResource"]: need["quantity"] for need in override}
+        return request["shareIdentifier"], request["schedulingPriorityOverride"], needs
+
+    assert turn() == ("lab", 5, {"a": 1, "b": 2})
+    changed = turn(
+        batch_share_identifier="urgent",
+        batch_scheduling_priority=9,
+        batch_consumable_resources="b=0, c=4",
+    )
+    assert changed == ("urgent", 9, {"a": 1, "c": 4})
+
+
+def test_nothing_is_said_of_a_turn_that_nobody_asked_for():
+    request = job_request(one(target()), context())
+    assert {"shareIdentifier", "schedulingPriorityOverride"}.isdisjoint(request)
+    assert "consumableResourcePropertiesOverride" not in request
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"batch_share_identifier": "a b"}, "batch_share_identifier='a b'"),
+        ({"batch_scheduling_priority": 10_000}, "0 to 9999"),
+        ({"batch_scheduling_priority": "high"}, "'high'"),
+        ({"batch_consumable_resources": "licence"}, "licence=1"),
+        ({"batch_consumable_resources": "a=1,b=1,c=1,d=1,e=1,f=1"}, "at most 5"),
+    ],
+)
+def test_a_rules_word_that_cannot_be_is_named_with_what_to_write(resources, said):
+    with pytest.raises(SubmissionError) as caught:
+        job_request(one(target(), **resources), context())
+    assert said in f"{caught.value} {caught.value.advice}"
+
+
+def test_rules_that_differ_in_their_turn_share_no_array():
+    assert factory.shape_key_resources >= RESOURCES
+
+
+@pytest.mark.parametrize(
+    ("share", "policy", "said"),
+    [
+        ("lab", None, "leave out `share_identifier: lab`"),
+        (None, "arn:aws:batch:…", "write `share_identifier: NAME`"),
+        ("lab", "arn:aws:batch:…", None),
+        (None, None, None),
+    ],
+)
+def test_a_share_and_the_queues_policy_go_together(share, policy, said):
+    queue = {"state": "ENABLED", "status": "VALID"}
+    if policy:
+        queue["schedulingPolicyArn"] = policy
+    problem = queue_problem(target(share_identifier=share), queue, [])
+    assert (said in problem) if said else problem is None
+
+
+# Memory that an instance keeps for itself.
+
+
+@pytest.mark.parametrize(
+    ("name", "vcpus", "gib"),
+    [
+        ("c7i.large", 2, 4),
+        ("m5.xlarge", 4, 16),
+        ("r6id.24xlarge", 96, 768),
+        ("m7g.medium", 1, 4),
+        ("m8g.metal-24xl", 96, 384),
+        ("c5n.18xlarge", 72, 189),
+        ("c7i-flex.large", 2, 4),
+        ("hpc7a.96xlarge", 192, 768),
+    ],
+)
+def test_a_types_name_says_its_size(name, vcpus, gib):
+    assert (size_of(name).vcpus, size_of(name).memory_mib) == (vcpus, gib * 1024)
+
+
+@pytest.mark.parametrize(
+    "name", ["m7i", "m4.large", "x2idn.large", "m7i.metal", "m9x.large", "", "m7i.", "7.large"]
+)
+def test_a_name_that_says_nothing_is_not_guessed_at(name):
+    assert size_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("cpus", "mib", "instances", "given"),
+    [
+        (2, 8192, ["m7i.large"], 7750),
+        (2, 7751, ["m7i.large"], 7750),
+        (2, 7750, ["m7i.large"], 7750),
+        (2, 8193, ["m7i.large"], 8193),  # no instance has that, whatever it keeps
+        (2, 8192, ["m7i.large", "m7i.xlarge"], 8192),  # the larger one can
+        (2, 8192, ["m7i.large", "r7i"], 8192),  # a family has larger sizes
+        (2, 8192, ["m7i.large", "p5.48xlarge"], 8192),  # unknown
+        (4, 8192, ["m7i.large", "c7i.xlarge"], 7750),  # of those with the CPUs
+        (2, 8192, [], 8192),
+        (2, 16_384, ["m7i.large", "r7i.large"], 15_532),
+    ],
+)
+def test_memory_is_lowered_only_to_what_keeps_a_job_from_waiting_for_ever(
+    cpus, mib, instances, given
+):
+    assert fitted_memory(cpus, mib, instances) == given
+
+
+def test_lowered_memory_is_sent_and_said_once(clients, sender, caplog):
+    to = dataclasses.replace(target(), instances=("m7i.large",))
+    shape = Shape(cpus=2, mem_mb=8192)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            sender.submit(one(to, shape=shape))
+        sender.submit(one(to, shape=Shape(cpus=2, mem_mb=8000)))
+    needs = [
+        {
+            need["type"]: need["value"]
+            for need in request["containerOverrides"]["resourceRequirements"]
+        }
+        for call, request in clients.batch.requests
+        if call == "SubmitJob"
+    ]
+    assert [need["MEMORY"] for need in needs] == ["7750", "7750", "7750", "7630"]
+    (said,) = caplog.messages
+    assert "7813 MiB" in said
+    assert "7750 MiB" in said
+    assert "mem_mb up to 8126" in said
+
+
+@pytest.mark.parametrize(
+    ("architecture", "instances", "said"),
+    [
+        ("arm64", ["c7g", "m8gd.large", "t4g.small"], None),
+        ("x86_64", ["c7i", "m7a.large", "g4dn.xlarge", "p5.48xlarge"], None),
+        ("arm64", ["c7g", "c7i"], "c7i in `instances` is x86_64"),
+        ("x86_64", ["hpc7g.4xlarge"], "hpc7g.4xlarge in `instances` is arm64"),
+        (None, ["c7g", "c7i"], None),
+    ],
+)
+def test_an_architecture_is_compared_with_the_instances(architecture, instances, said):
+    to = dataclasses.replace(target(architecture=architecture), instances=tuple(instances))
+    problem = architecture_problem(to)
+    assert (said in problem) if said else problem is None
+
+
+# Size and rate.
+
+
+def test_ten_thousand_children_with_long_wildcards_stay_far_below_the_limit():
+    to = target(tags={f"key{i}": "v" * 200 for i in range(40)})
+    job = JobSpec(1, "align", {"sample": "s" * 4000}, 1, Shape(), {})
+    tasks = tuple(
+        Task(f"run1-s1-t{i}", job, to, ("true", "--target-jobs", "s" * 4000)) for i in range(10_000)
+    )
+    request = job_request(Submission("run1-s1", "n" * 100, to, tasks), context())
+    assert request["arrayProperties"] == {"size": 10_000}
+    assert len(json.dumps(request)) < MAX_BYTES / 2
+
+
+def test_a_request_above_the_limit_is_refused_before_anything_is_sent(clients, sender):
+    to = target(python="/p" * MAX_BYTES)
+    with pytest.raises(SubmissionError, match=f"Batch takes {MAX_BYTES}"):
+        sender.submit(one(to))
+    assert not clients.batch.calls
+    assert not clients.s3.objects
+
+
+def test_all_runs_of_a_process_share_one_rate(clients, monkeypatch):
+    taken = []
+    first, second = (Submitter(clients, context()) for _ in range(2))
+    monkeypatch.setattr(first._rate, "take", lambda: taken.append(1))
+    first.submit(submission(1))
+    second.submit(submission(1, number=2))
+    assert len(taken) == 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_heavy_throttling_and_server_errors_lose_and_double_nothing(clients, sender, seed):
+    """Six calls in ten are refused; half of the server's errors came after it had accepted."""
+    import random
+
+    dice = random.Random(seed)
+    batch = clients.batch
+    real = FakeBatch.submit_job
+
+    def unreliable(**arguments):
+        if dice.random() < 0.4:
+            raise refusal("SubmitJob", "TooManyRequestsException", status=429)
+        if dice.random() < 0.3:
+            if dice.random() < 0.5:
+                real(batch, **arguments)
+            raise refusal("SubmitJob", "ServerException", status=500)
+        return real(batch, **arguments)
+
+    batch.submit_job = unreliable
+    ids = {sender.submit(submission(1, number=number)).external_id for number in range(100)}
+    assert len(ids) == len(batch.jobs) == 100
+
+
+def test_patience_outlasts_a_minute_of_throttling_and_ends(clients):
+    pauses = []
+    throttled = refusal("SubmitJob", "TooManyRequestsException", status=429)
+    clients.batch.errors["SubmitJob"] = [throttled] * 100
+    sender = Submitter(clients, context(), sleep=pauses.append)
+    with pytest.raises(SubmissionError) as caught:
+        sender.submit(submission(2))
+    assert caught.value.kind == FailureKind.LOST
+    assert len(pauses) == len(PAUSES_S)
+    assert sum(PAUSES_S) / 2 <= sum(pauses) <= sum(PAUSES_S)
+    assert sum(PAUSES_S) > 100
+
+
+def test_a_list_that_lags_does_not_double_a_job(clients, sender):
+    answers = [{"jobSummaryList": []}] * (len(LOOKS_S) - 1)
+    batch = clients.batch
+    real = batch.list_jobs
+    batch.list_jobs = lambda **words: answers.pop() if answers else real(**words)
+
+    def accepted_then_lost(**arguments):
+        FakeBatch.submit_job(batch, **arguments)
+        raise refusal("SubmitJob", "ServerException", status=500)
+
+    batch.submit_job = accepted_then_lost
+    assert sender.submit(submission(1)).external_id == "job0"
+    assert len(batch.jobs) == 1
+
+
+# Job definitions.
+
+
+def test_a_definition_that_was_deregistered_since_is_renewed_at_once(clients, sender):
+    sender.submit(submission(1))
+    clients.batch.definitions.clear()
+    clients.batch.errors["SubmitJob"] = [refusal("SubmitJob", "ClientException", "not active")]
+    arn = "arn:aws:batch:eu-west-1:123456789012:job-definition/new:2"
+    real = clients.batch.register_job_definition
+    clients.batch.register_job_definition = lambda **words: {
+        **real(**words),
+        "jobDefinitionArn": arn,
+    }
+    sender.submit(submission(1, number=2))
+    last = [request for call, request in clients.batch.requests if call == "SubmitJob"][-1]
+    assert last["jobDefinition"] == arn
+
+
+def test_a_refusal_for_another_reason_is_that_submissions_failure_only(clients, sender):
+    sender.submit(submission(1))
+    clients.batch.errors["SubmitJob"] = [refusal("SubmitJob", "ClientException", "disabled")]
+    with pytest.raises(SubmissionError, match="disabled"):
+        sender.submit(submission(1, number=2))
+    sender.submit(submission(1, number=3))
+    assert clients.batch.calls["RegisterJobDefinition"] == 1
+    assert len(clients.batch.jobs) == 2
+
+
+def test_two_threads_of_one_run_can_submit_at_once(clients, sender):
+    threads = [
+        threading.Thread(target=sender.submit, args=(submission(1, number=number),))
+        for number in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(clients.batch.jobs) == 8
