@@ -143,7 +143,7 @@ def test_fargate_never_gives_less_and_always_something_legal():
         (Shape(mem_mb=300_000), "FARGATE", "244 GiB"),
         (Shape(gpus=1), "FARGATE", "GPU"),
         (Shape(disk_mb=250_000), "FARGATE", "disk_mb=250000"),
-        (Shape(nodes=2), "EC2", "2 nodes"),
+        (Shape(nodes=2, tasks=8, tasks_per_node=3), "EC2", "tasks=8 do not fit on nodes=2"),
     ],
 )
 def test_what_a_platform_cannot_give_is_said(shape, platform, word):

@@ -73,7 +73,8 @@ class BatchBackend:
         job_request(with_rule_words(submission_to_check(job, target)), self._context)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
-        return ARRAY_LIMIT
+        # Batch has no arrays of jobs of several nodes.
+        return ARRAY_LIMIT if shape.nodes == 1 else 1
 
     def listen(self, wake: Callable[[], None]) -> None:
         if self._event_queues:

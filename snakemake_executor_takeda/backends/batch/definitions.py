@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch.mounts import device
+from snakemake_executor_takeda.backends.batch.multinode import is_multinode, node_content
 from snakemake_executor_takeda.backends.batch.options import DEFAULT_LOG_GROUP, ulimit
 from snakemake_executor_takeda.backends.batch.rule_images import image_of
 from snakemake_executor_takeda.backends.batch.shapes import fargate_disk_gib
@@ -40,6 +41,9 @@ def definition_of(submission: Submission) -> dict[str, Any]:
     """The job definition that these tasks need. Raises SubmissionError(configuration)."""
     options: BatchOptions = submission.target.options
     job = submission.tasks[0].job
+    if is_multinode(submission):
+        container = container_properties(options, image_of(job, options))
+        return named(node_content(submission.target, container))
     disk_gib = fargate_disk_gib(job.shape.disk_mb) if options.platform == "FARGATE" else None
     return job_definition(options, image_of(job, options), disk_gib)
 

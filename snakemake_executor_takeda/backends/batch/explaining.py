@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.console import Console
+from snakemake_executor_takeda.backends.batch.multinode import (
+    explained_by_nodes,
+    is_multinode,
+    node_ids,
+    refined,
+)
 from snakemake_executor_takeda.backends.batch.outcomes import (
     QUIET_KINDS,
     failure_kind,
@@ -59,8 +65,8 @@ def explain(
     sleep: Callable[[float], object] = time.sleep,
 ) -> Iterator[tuple[Failed, Outcome]]:
     """The outcome of each, with the log's last lines for the first `tails` whose log could tell more."""
-    described = _described(clients, failed)
-    outcomes = [outcome(one.watched, one.detail, clients.console) for one in described]
+    described = _with_nodes(clients, _described(clients, failed))
+    outcomes = [refined(outcome(one.watched, one.detail, clients.console)) for one in described]
     wanted = [
         number
         for number, one in enumerate(described)
@@ -89,6 +95,25 @@ def _described(clients: api.Clients, failed: Sequence[Failed]) -> list[Failed]:
         is_newer = detail is not None and detail["status"] == one.detail["status"]
         described.append(replace(one, detail=detail) if detail and is_newer else one)
     return described
+
+
+def _with_nodes(clients: api.Clients, failed: Sequence[Failed]) -> list[Failed]:
+    """With what the nodes of a job of several say: the job itself has no container and no log."""
+    several = {
+        one.detail["jobId"]: one.watched.active.submission.tasks[0].job.shape.nodes
+        for one in failed
+        if is_multinode(one.watched.active.submission)
+    }
+    ids = [node for job_id, count in several.items() for node in node_ids(job_id, count)]
+    nodes = api.describe_jobs(clients.batch, ids)
+
+    def explained(one: Failed) -> Failed:
+        mark = f"{one.detail['jobId']}#"
+        own = {job_id: node for job_id, node in nodes.items() if job_id.startswith(mark)}
+        capacity = one.watched.target.capacity
+        return replace(one, detail=explained_by_nodes(one.detail, own, capacity))
+
+    return [explained(one) if one.detail["jobId"] in several else one for one in failed]
 
 
 def _read(

@@ -188,17 +188,25 @@ class BatchOptions(BaseModel):
     tags: dict[str, str] = Field(
         default_factory=dict, description="Tags for jobs and their tasks, for instance for costs."
     )
+    node_wait: int = Field(
+        default=15,
+        ge=1,
+        description="Minutes that the nodes of a job of several wait for each other.",
+    )
+    efa_interfaces: int = Field(
+        default=1, ge=1, le=64, description="EFA devices of each node, where the target has `efa`."
+    )
     timeout: int | None = Field(
         default=None, ge=1, description="Minutes a task may run where its rule sets no `runtime`."
     )
-    runnable_notice: int = Field(
-        default=10,
-        ge=1,
+    runnable_notice: float = Field(
+        default=10.0,
+        gt=0,
         description="Minutes that jobs wait RUNNABLE, nothing moving, before it is looked for why.",
     )
-    runnable_limit: int | None = Field(
+    runnable_limit: float | None = Field(
         default=None,
-        ge=1,
+        gt=0,
         description="Minutes after which such jobs are given up: they go to the fallback, or fail. "
         "Without: 30 for a target with a fallback, else never.",
     )

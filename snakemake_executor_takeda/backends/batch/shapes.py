@@ -39,16 +39,12 @@ FARGATE_MEM_MIB: dict[int, tuple[int, ...]] = {
 def resource_requirements(
     shape: Shape, platform: str, instances: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """`containerOverrides.resourceRequirements`: as asked on EC2, rounded up on Fargate.
+    """`resourceRequirements` of a container, of each node's where there are several: as asked on EC2,
+    rounded up on Fargate.
 
     On EC2 a job that asks for all that its target's `instances` have gets what they can give. Raises
     SubmissionError(configuration) for what the platform cannot give.
     """
-    if shape.nodes > 1:
-        raise _impossible(
-            f"{shape.nodes} nodes for one job: Batch targets run jobs of one node",
-            "route rules with `nodes` to a Slurm target",
-        )
     cpus, mem_mib = asked(shape)
     if platform == "FARGATE":
         if shape.gpus:
@@ -64,14 +60,30 @@ def resource_requirements(
         {"type": "MEMORY", "value": str(max(mem_mib, MIN_MEM_MIB))},
     ]
     if shape.gpus:
-        requirements.append({"type": "GPU", "value": str(shape.gpus)})
+        requirements.append({"type": "GPU", "value": str(-(-shape.gpus // shape.nodes))})
     return requirements
 
 
 def asked(shape: Shape) -> tuple[int, int]:
     """vCPUs and MiB that a job asks of one node, before any platform has its say."""
-    cpus = shape.cpus * shape.tasks if shape.mpi else shape.cpus
+    cpus = shape.cpus * ranks_per_node(shape) if shape.mpi or shape.nodes > 1 else shape.cpus
     return cpus, DEFAULT_MEM_MIB if shape.mem_mb is None else mebibytes(shape.mem_mb)
+
+
+def ranks_per_node(shape: Shape) -> int:
+    """All on one node; on several `tasks_per_node`, or their share rounded up.
+
+    Raises SubmissionError(configuration) where the ranks do not fit.
+    """
+    if shape.nodes == 1:
+        return shape.tasks
+    each = shape.tasks_per_node or -(-shape.tasks // shape.nodes)
+    if each * shape.nodes < shape.tasks:
+        raise _impossible(
+            f"tasks={shape.tasks} do not fit on nodes={shape.nodes} with tasks_per_node={each}",
+            "raise one of the others, or leave out `tasks_per_node`",
+        )
+    return each
 
 
 def lowered_memory(shape: Shape, target: Target) -> str | None:

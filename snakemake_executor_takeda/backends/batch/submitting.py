@@ -15,6 +15,7 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.definitions import definition_of
+from snakemake_executor_takeda.backends.batch.multinode import is_multinode, node_overrides
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
 from snakemake_executor_takeda.backends.batch.rule_images import in_rule_images
 from snakemake_executor_takeda.backends.batch.scheduling import scheduling_words
@@ -206,6 +207,9 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
         },
         **scheduling_words(job.resources, options),
     }
+    if is_multinode(submission):
+        overrides = request.pop("containerOverrides")
+        request["nodeOverrides"] = node_overrides(submission, context, overrides)
     if len(submission.tasks) > 1:
         request["arrayProperties"] = {"size": len(submission.tasks)}
     limit = timeout(shape, options)
