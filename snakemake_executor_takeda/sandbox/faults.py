@@ -66,7 +66,7 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind(
             "out-of-memory", "the attempt is killed for its memory", "job", ("137", "0", "1", "2")
         ),
-        Kind("image-pull", "the attempt's image cannot be pulled", "job"),
+        Kind("image-pull", "the attempt's image cannot be pulled", "job", ("timeout", "denied")),
         Kind("timeout", "the attempt runs into its timeout", "job"),
         Kind("missing-exit-code", "the attempt fails and nothing says why", "job"),
         Kind("blocked-queue", "the job stays RUNNABLE and holds up its queue", "job", STUCK_CODES),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.diagnosis import (
     Diagnosis,
@@ -105,8 +106,9 @@ class StuckJobs:
             who = f"RUNNABLE for {waited_min} min: {_who(one)}"
             note = f"{who}: {found.because}. {found.advice}.{then}"
             yield Update(open_task, note=note, detail={"code": found.code, "tasks": one.waiting})
-        if gives_up:
-            self._give_up(one, found, waited_min)
+        if gives_up and (refusal := self._give_up(one, found, waited_min)) and open_task:
+            note = f"{_who(one)} could not be given up: {refusal}. The role needs batch:CancelJob"
+            yield Update(open_task, note=note)
 
     def _is_hopeless(self, one: Watched, found: Diagnosis, wait: _Wait, now: float) -> bool:
         if found.is_definite:
@@ -125,9 +127,13 @@ class StuckJobs:
         reasons = (child.get("statusReason") for child in page["jobSummaryList"])
         return next((str(reason) for reason in reasons if reason), "")
 
-    def _give_up(self, one: Watched, found: Diagnosis, waited_min: int) -> None:
-        """CancelJobs leaves alone what has started in the meantime; child by child, since what it does
+    def _give_up(self, one: Watched, found: Diagnosis, waited_min: int) -> str:
+        """→ why it was refused, if it was.
+
+        CancelJobs leaves alone what has started in the meantime; child by child, since what it does
         to the running children of a parent is not documented."""
+        from botocore.exceptions import ClientError
+
         if one.is_array:
             listed = api.list_children(self._clients.batch, one.job_id, "RUNNABLE")
             job_ids = [
@@ -136,7 +142,11 @@ class StuckJobs:
         else:
             job_ids = [one.job_id]
         why = f"RUNNABLE for {waited_min} min: {found.because}"
-        api.cancel_jobs(self._clients.batch, job_ids, given_up(found.kind, why))
+        try:
+            refused = api.cancel_jobs(self._clients.batch, job_ids, given_up(found.kind, why))
+        except ClientError as error:
+            return aws.error_message(error)
+        return next(iter(refused.values()), "")
 
 
 class _Queue:
@@ -190,7 +200,7 @@ def _answer(call: Any) -> Any:
         return None
 
 
-def limit_min(one: Watched) -> int | None:
+def limit_min(one: Watched) -> float | None:
     """Minutes after which what does not start is given up, None for never."""
     options: BatchOptions = one.target.options
     if options.runnable_limit is not None:
@@ -224,10 +234,10 @@ def _then(one: Watched, found: Diagnosis) -> str:
     """What will be done about it, if anything."""
     options: BatchOptions = one.target.options
     if found.is_definite:
-        return f" Unless that is mended within {options.runnable_notice} min it fails."
+        return f" Unless that is mended within {options.runnable_notice:g} min it fails."
     limit = limit_min(one)
     if limit is None:
         return ""
     if one.target.fallback and found.kind == FailureKind.NO_CAPACITY:
-        return f" After {limit} min it goes to {one.target.fallback}."
-    return f" After {limit} min it is given up."
+        return f" After {limit:g} min it goes to {one.target.fallback}."
+    return f" After {limit:g} min it is given up."

@@ -129,10 +129,12 @@ def _out_of_memory(job: Job, hit: Hit, environment_kind: str) -> Mishap:
 
 
 def _image_pull(job: Job, hit: Hit, environment_kind: str) -> Mishap:
-    reason = (
-        "CannotPullContainerError: Error response from daemon: "
-        f"pull access denied for {job.spec.container.get('image')}"
-    )
+    image = job.spec.container.get("image")
+    words = {
+        "timeout": f"failed to resolve reference {image}: Client.Timeout exceeded while awaiting headers",
+        "denied": f"pull access denied for {image}",
+    }
+    reason = f"CannotPullContainerError: Error response from daemon: {words[hit.fault.variant]}"
     return Mishap(hit, Ending(NOT_STARTED, reason=reason), never_starts=True)
 
 
