@@ -43,8 +43,8 @@ def policy_from_settings(
     omics_output_uri: str | None = None,
     option_models: Mapping[str, type[BaseModel]],
 ) -> Policy:
-    """Hand-offs → HealthOmics, MPI and several nodes → Slurm, the rest → Batch (Slurm, where no Batch
-    queue is named). The targets are called after their backends.
+    """Hand-offs → HealthOmics, MPI and several nodes → Slurm (Batch, where no partition is named), the
+    rest → Batch (Slurm, where no Batch queue is named). The targets are called after their backends.
 
     A flag left empty counts as not given, as does an empty environment variable. Raises TakedaError
     where no target is named, or one only by half.
@@ -110,8 +110,10 @@ def _routes(targets: Mapping[str, Target]) -> Iterator[Route]:
         return Route(f"built-in route for {name}", conditions, to, needs=backend)
 
     yield route("hand-offs", HEALTHOMICS, conditions_of(When.model_validate({"handoff": True})))
-    yield route("MPI", SLURM, conditions_of(When.model_validate({"mpi": True})))
-    yield route("several nodes", SLURM, conditions_of(When.model_validate({"nodes": ">1"})))
+    # A cluster starts ranks at once where Batch starts instances; without one, Batch does it as well.
+    parallel = SLURM if SLURM in targets else BATCH
+    yield route("MPI", parallel, conditions_of(When.model_validate({"mpi": True})))
+    yield route("several nodes", parallel, conditions_of(When.model_validate({"nodes": ">1"})))
     if SLURM in targets:
         yield route("Slurm pipelines", SLURM, (_NAMES_A_PARTITION,))
 

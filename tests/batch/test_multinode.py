@@ -107,6 +107,13 @@ def test_what_batch_does_not_have_is_refused_with_the_fix(changes, said):
     assert caught.value.kind == FailureKind.CONFIGURATION
 
 
+@pytest.mark.parametrize("mpi", ["srun --mpi=pmix", "/opt/slurm/bin/srun"])
+def test_slurms_launcher_is_refused_with_the_fix(mpi):
+    for nodes in (1, 3):
+        with pytest.raises(SubmissionError, match=r"srun is Slurm's.*mpirun"):
+            job_request(one(replace(SHAPE, mpi=mpi, nodes=nodes)), context())
+
+
 @pytest.mark.parametrize(
     ("shape", "vcpus", "gpus"),
     [

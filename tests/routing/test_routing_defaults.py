@@ -43,7 +43,19 @@ PLACED: list[tuple[dict[str, str], dict[str, Any], str, str]] = [
         "narrows",
     ),
     (SLURM | BATCH, {"resources": {"target": "slurm"}}, "slurm", "rule asks target=slurm"),
-    (BATCH, {"shape": {"mpi": "srun"}, "resources": {"backend": "batch"}}, "batch", "narrows"),
+    (
+        BATCH,
+        {"shape": {"mpi": "mpirun"}},
+        "batch",
+        "built-in route for MPI matched: mpi is set",
+    ),
+    (BATCH | OMICS, {"shape": {"nodes": 2}}, "batch", "several nodes matched: nodes is 2 (>1)"),
+    (
+        SLURM | BATCH,
+        {"shape": {"mpi": "mpirun"}, "resources": {"backend": "batch"}},
+        "batch",
+        "narrows",
+    ),
 ]
 
 
@@ -55,8 +67,8 @@ def test_place(flags: dict[str, str], spec: dict[str, Any], target: str, reason:
 
 
 LACKING: list[tuple[dict[str, str], dict[str, Any], str]] = [
-    (BATCH, {"shape": {"mpi": "srun"}}, "mpi is set, .* --takeda-slurm-partition"),
-    (BATCH, {"shape": {"nodes": 3}}, "nodes is 3 .* --takeda-slurm-partition"),
+    (OMICS, {"shape": {"mpi": "srun"}}, "mpi is set, .* --takeda-batch-queue, or a Slurm"),
+    (OMICS, {"shape": {"nodes": 3}}, "nodes is 3 .* --takeda-slurm-partition"),
     (BATCH, {"resources": {"backend": "slurm"}}, "--takeda-slurm-partition"),
     (
         BATCH,

@@ -131,7 +131,7 @@ def test_a_service_that_does_not_answer(snakemake):
 
 
 def test_mpi_without_a_slurm_target(snakemake):
-    said(snakemake(*BATCH, "c"), "rule ranks", "Snakefile:8", "--takeda-slurm-partition")
+    said(snakemake(*BATCH, "c"), "rule ranks", "srun is Slurm's", "mpirun")
 
 
 def test_a_slurm_that_is_not_there(snakemake, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
@@ -79,6 +80,17 @@ def check(target: Target, nodes: int) -> None:
             FailureKind.CONFIGURATION,
             f"{what}, whose capacity is spot: Batch runs jobs of several nodes On-Demand only",
             "route rules with `nodes` to a target with `capacity: on-demand`",
+        )
+
+
+def check_launcher(mpi: str | None) -> None:
+    """Raises SubmissionError(configuration) for a launcher that only Slurm has."""
+    words = (mpi or "").split()
+    if words and PurePosixPath(words[0]).name == "srun":
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"mpi={mpi!r}: srun is Slurm's, and Batch has none",
+            'set `mpi="mpirun"`, or route rules with `mpi` to a Slurm target',
         )
 
 

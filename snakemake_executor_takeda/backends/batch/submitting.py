@@ -15,7 +15,11 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.definitions import definition_of
-from snakemake_executor_takeda.backends.batch.multinode import is_multinode, node_overrides
+from snakemake_executor_takeda.backends.batch.multinode import (
+    check_launcher,
+    is_multinode,
+    node_overrides,
+)
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
 from snakemake_executor_takeda.backends.batch.rule_images import in_rule_images
 from snakemake_executor_takeda.backends.batch.scheduling import scheduling_words
@@ -186,6 +190,7 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     options: BatchOptions = submission.target.options
     job = submission.tasks[0].job
     shape = job.shape
+    check_launcher(shape.mpi)
     request: dict[str, Any] = {
         "jobName": job_name(submission),
         "jobQueue": options.queue,
