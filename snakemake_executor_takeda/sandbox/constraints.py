@@ -14,6 +14,10 @@ _RANGE_TYPES = {"integer", "long", "float", "double"}
 _CASELESS_ENUMS = {"RetryAction"}
 """Enums whose documentation says that case does not matter."""
 
+_MAY_BE_EMPTY = {"TagrisTagsMap"}
+"""The model says at least one, but snakemake-executor-plugin-aws-batch sends `tags={}` with every job
+definition where the user gives none, and Batch takes it."""
+
 
 def problems(params: dict[str, Any], shape: Shape) -> list[str]:
     """Everything wrong with these members, in words; empty when the service would take them."""
@@ -43,7 +47,7 @@ def _own_violations(value: Any, shape: Shape, where: str) -> Iterator[str]:
     low, high = rules.get("min"), rules.get("max")
     if shape.type_name in _LENGTH_TYPES:
         size = len(value)
-        if low is not None and size < low:
+        if low is not None and size < low and (size or shape.name not in _MAY_BE_EMPTY):
             yield _message(value, where, f"Member must have length greater than or equal to {low}")
         if high is not None and size > high:
             yield _message(value, where, f"Member must have length less than or equal to {high}")

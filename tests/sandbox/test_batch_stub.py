@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from batch_client import Batch
+from botocore import session
 
 from snakemake_executor_takeda.sandbox.batch.runners import StubRunner
+from snakemake_executor_takeda.sandbox.constraints import problems
 
 
 def test_an_array_ends_well_without_a_process(
@@ -23,3 +25,11 @@ def test_an_array_ends_well_without_a_process(
     assert child["container"]["logStreamName"] is None
     assert child["startedAt"] <= child["stoppedAt"]
     assert not trace.exists()
+
+
+def test_an_empty_map_of_tags_is_taken() -> None:
+    operation = session.get_session().get_service_model("batch").operation_model("SubmitJob")
+    request = {"jobName": "j", "jobQueue": "q", "jobDefinition": "d", "tags": {}}
+    assert problems(request, operation.input_shape) == []
+    many = {str(n): "" for n in range(51)}
+    assert problems({**request, "tags": many}, operation.input_shape)
