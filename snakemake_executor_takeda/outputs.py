@@ -16,8 +16,8 @@ PARALLEL_CALLS = 8
 """Less than the connections that a boto3 client keeps, 10."""
 FEWEST_TO_LIST = 8
 """Up to here one HEAD each is cheaper than to read a listing."""
-MOST_LISTED_PER_HIT = 50
-"""So many entries of a listing cost about what one HEAD does (1 ms of CPU)."""
+MOST_LISTED_PER_HIT = 25
+"""So many entries of a listing cost about what one HEAD does (2 ms of CPU)."""
 LISTING_PAGE = 1000
 MISSING = "missing"
 
