@@ -162,7 +162,7 @@ class Sandbox:
             self._moto.stop()
         if self._record is not None:
             if self._faults is not None:
-                self._faults.clear()
+                self._faults.forget()
             self.save_calls()
             record.remove(self._state_dir)
 

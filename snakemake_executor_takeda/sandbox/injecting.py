@@ -116,6 +116,12 @@ class Faults:
             self._entries = tuple(e for e in self._entries if names and e.fault.kind not in names)
         self._changed()
 
+    def forget(self) -> None:
+        """Nothing is set when the sandbox is up again."""
+        with self._lock:
+            self._entries = ()
+        self.save()
+
     def facts(self) -> dict[str, Any]:
         """What is set, how often each was injected, and the sums by word."""
         with self._lock:

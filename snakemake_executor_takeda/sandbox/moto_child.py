@@ -7,15 +7,18 @@ daemon ended, the objects in S3 are saved and this process ends too.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import queue
 import signal
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_takeda.sandbox import moto_sqs
 from snakemake_executor_takeda.sandbox.services import ACCOUNT_ID, REGION
 from snakemake_executor_takeda.sandbox.snapshot import restore, save
 
@@ -37,6 +40,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     server = _make_server(args.fd)
+    moto_sqs.mend()
     restore(args.snapshot)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     events: queue.SimpleQueue[list[dict[str, Any]]] = queue.SimpleQueue()
@@ -92,12 +96,26 @@ def put_event(event: dict[str, Any]) -> None:
 
     bus: Any = events_backends[ACCOUNT_ID][REGION].event_buses["default"]
     for rule in list(bus.rules.values()):
-        if rule.state != "ENABLED":
+        if rule.state != "ENABLED" or not rule.event_pattern.matches_event(event):
             continue
-        try:
-            rule.send_to_targets(dict(event))
-        except (JsonRESTError, ServiceException, NotImplementedError) as error:
-            print(f"rule {rule.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        for target in list(rule.targets):
+            try:
+                _send(rule, target, event)
+            except (JsonRESTError, ServiceException, NotImplementedError) as error:
+                print(f"rule {rule.name}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _send(rule: Any, target: dict[str, Any], event: dict[str, Any]) -> None:
+    service, name = target["Arn"].split(":")[2], target["Arn"].rpartition(":")[2]
+    if service == "sqs" and not {"InputTransformer", "SqsParameters"} & set(target):
+        moment = datetime.fromtimestamp(event["time"], UTC)
+        body = json.dumps({**event, "time": f"{moment:%Y-%m-%dT%H:%M:%SZ}"})
+        moto_sqs.send(ACCOUNT_ID, REGION, name, body)
+        return
+    # moto's own way rewrites the event by text replacement, and takes milliseconds
+    only = copy.copy(rule)
+    only.targets = [target]
+    only.send_to_targets({**event, "ingestion-time": event["time"]})
 
 
 def _deliver(events: queue.SimpleQueue[list[dict[str, Any]]]) -> None:

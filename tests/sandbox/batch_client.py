@@ -11,7 +11,8 @@ import pytest
 
 from snakemake_executor_takeda.sandbox.batch.runners import ProcessRunner, Runner
 from snakemake_executor_takeda.sandbox.batch.service import BatchService
-from snakemake_executor_takeda.sandbox.services import Context, ServiceError
+from snakemake_executor_takeda.sandbox.faults import parse
+from snakemake_executor_takeda.sandbox.services import Context, EventBus, ServiceError
 
 
 class Batch:
@@ -24,6 +25,7 @@ class Batch:
         vcpus: int = 4,
         runner: Runner | None = None,
         seconds_scale: float = 1.0,
+        events: EventBus | None = None,
     ) -> None:
         self.state_dir = state_dir
         self.mark = str(state_dir)
@@ -34,7 +36,9 @@ class Batch:
             moto_url="http://127.0.0.1:2",
             environment={"AWS_DEFAULT_REGION": "us-east-1"},
             memory_mib=8192,
+            events=events,
         )
+        self._faults = context.faults
         self.service = BatchService(
             context,
             runner or ProcessRunner(state_dir / "scratch", self.mark),
@@ -47,7 +51,7 @@ class Batch:
             self.queue("q", vcpus)
             self.define("d")
 
-    def __call__(self, operation: str, **params: Any) -> dict[str, Any]:
+    def __call__(self, operation: str, /, **params: Any) -> dict[str, Any]:
         return dict(self.service.handlers[operation](params) or {})
 
     def stop(self) -> None:
@@ -55,17 +59,26 @@ class Batch:
             self._is_up = False
             self.service.stop()
 
-    def refuses(self, words: str, operation: str, **params: Any) -> None:
+    def refuses(self, words: str, operation: str, /, **params: Any) -> None:
         with pytest.raises(ServiceError, match=words) as caught:
             self(operation, **params)
         assert caught.value.code == "ClientException"
 
-    def queue(self, name: str, vcpus: int, **more: Any) -> None:
+    def faults(self, *words: str, **selectors: Any) -> None:
+        self._faults.set(parse(words, **selectors))
+
+    def clear_faults(self) -> None:
+        self._faults.clear()
+
+    def injected(self) -> dict[str, int]:
+        return dict(self._faults.facts()["injected"])
+
+    def queue(self, name: str, vcpus: int, kind: str = "EC2", **more: Any) -> None:
         self(
             "CreateComputeEnvironment",
             computeEnvironmentName=f"{name}-ce",
             type="MANAGED",
-            computeResources={"type": "EC2", "maxvCpus": vcpus, "subnets": ["subnet-1"]},
+            computeResources={"type": kind, "maxvCpus": vcpus, "subnets": ["subnet-1"]},
         )
         self(
             "CreateJobQueue",
@@ -91,6 +104,23 @@ class Batch:
             **more,
         )
         return str(answer["jobDefinitionArn"])
+
+    def define_fargate(self, name: str) -> None:
+        self(
+            "RegisterJobDefinition",
+            jobDefinitionName=name,
+            type="container",
+            platformCapabilities=["FARGATE"],
+            containerProperties={
+                "image": "debian",
+                "command": ["true"],
+                "executionRoleArn": "arn:aws:iam::123456789012:role/x",
+                "resourceRequirements": [
+                    {"type": "VCPU", "value": "1"},
+                    {"type": "MEMORY", "value": "2048"},
+                ],
+            },
+        )
 
     def submit(self, *command: str, size: int | None = None, **more: Any) -> str:
         overrides: dict[str, Any] = {"command": list(command)} if command else {}

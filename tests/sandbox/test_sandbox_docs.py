@@ -15,6 +15,7 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), flags=re.M | 
 SAID = [
     "SUCCEEDED COMPLETED\n",
     "SUCCEEDED hello from child 2\n",
+    "RUNNABLE STARTING RUNNING SUCCEEDED\n",
     "COMPLETED Hello, HealthOmics\n\n",
 ]
 

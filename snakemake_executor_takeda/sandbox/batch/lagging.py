@@ -48,9 +48,10 @@ class Lag:
         lag_ms = self._mishaps.lag_ms(job) if self._mishaps.has_lag() else 0
         if not lag_ms:
             return job
-        moment = max(self._clock_ms() - lag_ms, self._since)
-        if job.created_at > moment:
+        moment = self._clock_ms() - lag_ms
+        if job.created_at > moment and job.created_at >= self._since:
             return None
+        moment = max(moment, self._since)
         for until, old in self._past.get(job.job_id, ()):
             if until > moment:
                 return old

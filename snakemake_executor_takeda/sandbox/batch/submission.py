@@ -26,6 +26,7 @@ from snakemake_executor_takeda.sandbox.batch.multinode import (
 )
 from snakemake_executor_takeda.sandbox.batch.paging import client_error
 
+_OF_NODES = {"consumableResourceProperties", "consumableResourcePropertiesOverride"}
 _NOT_HERE = ("eksPropertiesOverride", "ecsPropertiesOverride")
 
 
@@ -67,7 +68,11 @@ def make_spec(
     needs = params.get("consumableResourcePropertiesOverride") or definition.get(
         "consumableResourceProperties", {}
     )
-    if nodes is not None and needs:
+    groups = [
+        *params.get("nodeOverrides", {}).get("nodePropertyOverrides", []),
+        *(nodes or {}).get("nodeRangeProperties", []),
+    ]
+    if nodes is not None and (needs or any(_OF_NODES & set(group) for group in groups)):
         raise client_error(
             "the sandbox does not have consumable resources of jobs of several nodes"
         )
