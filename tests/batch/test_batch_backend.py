@@ -277,7 +277,7 @@ def test_a_service_that_stays_down_becomes_a_failure_with_the_jobs_name(submitte
 
 
 def test_the_impossible_is_refused_before_anything_is_sent(backend, batch, clients):
-    with pytest.raises(SubmissionError, match="nodes=2 .* On-Demand only"):
+    with pytest.raises(SubmissionError, match=r"nodes=2 .* On-Demand only"):
         backend.submit(submission(1, shape=Shape(nodes=2)))
     assert not batch.calls
     assert not clients.s3.objects
@@ -710,3 +710,17 @@ def test_reclaimed_children_cost_no_description_and_no_log(backend, batch, clien
     assert len(ends(backend.poll(active))) == 600
     assert batch.calls == {"DescribeJobs": 1, "ListJobs": 1}
     assert clients.logs.calls == 0
+
+
+def test_a_multi_node_job_has_its_main_nodes_log(backend, batch, clients):
+    one = submission(1)
+    active = [watch(one, backend.submit(one))]
+    nodes = {"numNodes": 2, "mainNode": 0, "nodeRangeProperties": []}
+    batch.end("job0", "FAILED", statusReason=EXITED, nodeProperties=nodes)
+    container = {"exitCode": 5, "logStreamName": "main"}
+    batch.jobs["job0#0"] = {**batch.jobs["job0"], "jobId": "job0#0", "container": container}
+    clients.logs.streams["/aws/batch/job", "main"] = ["mpi: no"]
+    (outcome,) = ends(backend.poll(active)).values()
+    assert (outcome.kind, outcome.exit_code) == (FailureKind.USER, 5)
+    assert outcome.log_tail == ("mpi: no",)
+    assert outcome.detail["job_id"] == "job0"

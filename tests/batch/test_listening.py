@@ -24,6 +24,7 @@ from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.values import FailureKind, TakedaError
 
 MODEL = botocore.session.get_session().get_service_model("sqs")
+QUEUE = "arn:aws:batch:eu-west-1:123456789012:job-queue/q"
 EXITED = "Essential container in task exited"
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/takeda-events"
 
@@ -89,7 +90,13 @@ def event(job_id, status, name="takeda-align-run1-1-abc", **detail):
             "detail-type": "Batch Job State Change",
             "source": "aws.batch",
             "time": "2026-01-01T00:00:00Z",
-            "detail": {"jobId": job_id, "jobName": name, "status": status, **detail},
+            "detail": {
+                "jobId": job_id,
+                "jobName": name,
+                "jobQueue": QUEUE,
+                "status": status,
+                **detail,
+            },
         }
     )
 
@@ -184,6 +191,7 @@ def test_an_event_is_cut_to_what_an_outcome_needs():
     assert job == {
         "jobId": "j:1",
         "jobName": "takeda-align-run1-1-abc",
+        "jobQueue": QUEUE,
         "status": "FAILED",
         "attempts": [{"statusReason": "new", "container": {"exitCode": 3}}],
         "container": {"exitCode": 3, "logStreamName": "s"},
@@ -327,12 +335,12 @@ def test_ours_are_deleted_and_others_left(clients):
     sqs = clients.sqs
     sqs.bodies = [event("a", "SUCCEEDED"), event("b", "FAILED", name="other"), "garbage"]
     listener, woken = ear(sqs)
-    assert not listener.is_relied_on
+    assert not listener.is_relied_on("q")
     assert listener.listen_once() is False
     assert sqs.deleted == [0]
     assert [job["jobId"] for job in listener.take()] == ["a"]
     assert listener.take() == []
-    assert listener.is_relied_on
+    assert listener.is_relied_on("q")
     assert woken == [1]
 
 
@@ -342,7 +350,7 @@ def test_only_strangers_prove_nothing_and_slow_it_down(clients):
     listener, woken = ear(sqs)
     assert listener.listen_once() is True
     assert FOREIGN_PAUSE_S > 0
-    assert not listener.is_relied_on
+    assert not listener.is_relied_on("q")
     assert (woken, sqs.deleted) == ([], [])
 
 
@@ -360,7 +368,16 @@ def test_states_that_are_no_news_are_deleted_and_prove_the_rule(clients):
     listener, woken = ear(clients.sqs)
     listener.listen_once()
     assert (clients.sqs.deleted, listener.take(), woken) == ([0, 1], [], [])
-    assert listener.is_relied_on
+    assert listener.is_relied_on("q")
+
+
+def test_a_rule_that_leaves_a_job_queue_out_is_not_relied_on_for_it(clients):
+    clients.sqs.bodies = [event("a", "RUNNING")]
+    listener, _ = ear(clients.sqs)
+    listener.listen_once()
+    assert listener.is_relied_on("q")
+    assert listener.is_relied_on(QUEUE)
+    assert not listener.is_relied_on("other")
 
 
 def test_an_end_stands_against_a_start_that_comes_later(clients):
@@ -404,10 +421,10 @@ def test_a_queue_that_cannot_be_read_is_warned_of_once_and_not_relied_on(clients
     listener.run()
     assert slept == [1.0, 2.0, 4.0, 8.0]
     assert len(caplog.records) == 1
-    assert not listener.is_relied_on
+    assert not listener.is_relied_on("q")
     listener._ending.clear()
     listener.listen_once()
-    assert listener.is_relied_on
+    assert listener.is_relied_on("q")
 
 
 def test_messages_that_cannot_be_deleted_are_heard_but_not_relied_on(clients):
@@ -418,7 +435,7 @@ def test_messages_that_cannot_be_deleted_are_heard_but_not_relied_on(clients):
     listener.run()
     assert [job["jobId"] for job in listener.take()] == ["a"]
     assert woken == [1]
-    assert not listener.is_relied_on
+    assert not listener.is_relied_on("q")
 
 
 # The check at start, and the whole.

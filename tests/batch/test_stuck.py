@@ -238,3 +238,11 @@ def test_a_queue_is_asked_about_once_for_all_that_waits_there(scene):
     assert len(scene.at(10)) == 30
     assert scene.batch.calls["DescribeComputeEnvironments"] == 1
     assert scene.batch.calls["GetJobQueueSnapshot"] == 1
+
+
+def test_without_the_right_to_give_up_that_is_said(scene):
+    scene.submit(1, target(runnable_limit=10))
+    scene.batch.errors["CancelJobs"] = [refusal("CancelJobs", "AccessDeniedException", "no", 403)]
+    _, note = scene.at(10)
+    assert "needs batch:CancelJob" in note
+    assert not scene.ended

@@ -87,9 +87,17 @@ def _described(clients: api.Clients, failed: Sequence[Failed]) -> list[Failed]:
         if one.is_summary
         and failure_kind(one.detail, one.watched.target.capacity) not in QUIET_KINDS
     }
-    details = api.describe_jobs(clients.batch, needing)
+    main_nodes = {_main_node(one): one for one in failed if not one.is_summary and _main_node(one)}
+    details = api.describe_jobs(clients.batch, [*needing, *main_nodes])
     described = []
     for one in failed:
+        node = details.get(_main_node(one))
+        if node is not None:
+            # What its main node did is what a multi-node job did.
+            described.append(
+                replace(one, detail={"container": node.get("container"), **one.detail})
+            )
+            continue
         detail = details.get(one.detail["jobId"]) if one.is_summary else None
         # A list may be ahead of the description; it has the reason, though not the log.
         is_newer = detail is not None and detail["status"] == one.detail["status"]
@@ -114,6 +122,14 @@ def _with_nodes(clients: api.Clients, failed: Sequence[Failed]) -> list[Failed]:
         return replace(one, detail=explained_by_nodes(one.detail, own, capacity))
 
     return [explained(one) if one.detail["jobId"] in several else one for one in failed]
+
+
+def _main_node(one: Failed) -> str:
+    """The id of the node that has a multi-node job's log, empty where that is known or there is none."""
+    nodes = one.detail.get("nodeProperties")
+    if not nodes or log_stream(one.detail):
+        return ""
+    return f"{one.detail['jobId']}#{nodes.get('mainNode', 0)}"
 
 
 def _read(

@@ -41,9 +41,14 @@ class _Attempt(_Part):
     statusReason: str | None = None
 
 
+class _Nodes(_Part):
+    mainNode: int = 0
+
+
 class _Detail(_Part):
     jobId: str = Field(min_length=1)
     jobName: str = ""
+    jobQueue: str = ""
     status: str
     statusReason: str | None = None
     startedAt: int | None = None
@@ -52,6 +57,7 @@ class _Detail(_Part):
     isTerminated: bool | None = None
     attempts: list[_Attempt] | None = None
     container: _Container | None = None
+    nodeProperties: _Nodes | None = None
     tags: dict[str, Any] | None = None
 
 

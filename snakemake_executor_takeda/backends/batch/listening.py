@@ -1,8 +1,8 @@
 """Event mode: one thread per SQS queue takes in what EventBridge says of the jobs' states.
 
 Events come at least once and in any order, and nothing proves that the rule behind a queue is right until
-one has come. So a queue is relied on only once it has told of a job of this run, and as long as it can be
-read; `polling` asks the service meanwhile, and from time to time in any case.
+one has come. So a queue is relied on only once it has told of a job of this run in that job queue, and as
+long as it can be read; `polling` asks the service meanwhile, and from time to time in any case.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ class Ear(threading.Thread):
         self._lock = threading.Lock()
         self._jobs: dict[str, Mapping[str, Any]] = {}
         self._ending = threading.Event()
-        self._has_spoken = False
+        self._spoken_of: set[str] = set()
+        """Job queues of which an event has come: a rule may leave out others."""
         self._silence: str | None = None
         self._foreign = 0
         self._woke_at = float("-inf")
         self._owes_a_wake = False
 
-    @property
-    def is_relied_on(self) -> bool:
-        """Whether ends are told here, so that nobody has to ask for them."""
-        return self._has_spoken and self._silence is None
+    def is_relied_on(self, job_queue: str) -> bool:
+        """Whether ends in this job queue (name or ARN) are told here, so that nobody has to ask."""
+        return _queue_name(job_queue) in self._spoken_of and self._silence is None
 
     def take(self) -> list[Mapping[str, Any]]:
         """The jobs told of since the last time, each as its latest event has it."""
@@ -118,7 +118,7 @@ class Ear(threading.Thread):
         job = job_of(message.get("Body", ""))
         if job is None or not self._is_ours(job):
             return False
-        self._has_spoken = True
+        self._spoken_of.add(_queue_name(job["jobQueue"]))
         if job["status"] in TOLD:
             with self._lock:
                 self._jobs[job["jobId"]] = newer(self._jobs.get(job["jobId"]), job)
@@ -188,7 +188,7 @@ class Ears:
     def told_of(self, target: Target) -> bool:
         """Whether the ends of this target's jobs are told of."""
         ear = self._ears.get(target.options.event_queue or "")
-        return ear is not None and ear.is_relied_on
+        return ear is not None and ear.is_relied_on(target.options.queue)
 
     def take(self) -> Iterable[Mapping[str, Any]]:
         """The jobs told of since the last time."""
@@ -238,6 +238,10 @@ def _checked(sqs: Any, queue: str, target: str) -> str:
             "out: then the jobs are polled"
         ) from error
     return url
+
+
+def _queue_name(job_queue: str) -> str:
+    return job_queue.rpartition("/")[2]
 
 
 def _url(sqs: Any, queue: str) -> str:
