@@ -6,7 +6,8 @@ import logging
 import threading
 
 import pytest
-from batch_fakes import FakeBatch, FakeClients, context, refusal, submission, target
+from batch_fakes import MODEL, FakeBatch, FakeClients, context, refusal, submission, target
+from botocore.validate import ParamValidator
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
@@ -117,6 +118,17 @@ def test_the_targets_turn_holds_until_a_rule_says_its_own():
         batch_consumable_resources="b=0, c=4",
     )
     assert changed == ("urgent", 9, {"a": 1, "c": 4})
+
+
+def test_on_several_nodes_a_need_is_that_of_the_nodes():
+    to = target(capacity="on-demand", consumable_resources={"a": 1})
+    request = job_request(one(to, shape=Shape(nodes=2)), context())
+    assert "consumableResourcePropertiesOverride" not in request
+    (group,) = request["nodeOverrides"]["nodePropertyOverrides"]
+    shape = MODEL.operation_model("SubmitJob").input_shape
+    assert not ParamValidator().validate(request, shape).has_errors()
+    needs = group["consumableResourcePropertiesOverride"]["consumableResourceList"]
+    assert needs == [{"consumableResource": "a", "quantity": 1}]
 
 
 def test_nothing_is_said_of_a_turn_that_nobody_asked_for():

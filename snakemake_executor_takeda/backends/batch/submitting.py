@@ -215,6 +215,10 @@ def job_request(submission: Submission, context: RunContext) -> dict[str, Any]:
     if is_multinode(submission):
         overrides = request.pop("containerOverrides")
         request["nodeOverrides"] = node_overrides(submission, context, overrides)
+        if needs := request.pop("consumableResourcePropertiesOverride", None):
+            # of jobs of several nodes Batch takes it for each range of nodes
+            for group in request["nodeOverrides"]["nodePropertyOverrides"]:
+                group["consumableResourcePropertiesOverride"] = needs
     if len(submission.tasks) > 1:
         request["arrayProperties"] = {"size": len(submission.tasks)}
     limit = timeout(shape, options)
