@@ -140,6 +140,8 @@ def run_main(
             problem = _problem(hub, here, plan, unfit)
             if problem is not None:
                 _say(problem[1])
+                # those that come late need not wait
+                write(_place(here, plan, "main"), json.dumps({"over": problem[1]}).encode())
                 return problem[0]
 
             def prepare(directory: Path) -> dict[str, str]:
@@ -252,8 +254,12 @@ class _Follower:
         while time.monotonic() < self._deadline:
             offer = read_if_there(_place(self._here, self._plan, "main"))
             if offer is not None:
+                said = json.loads(offer)
+                if "over" in said:
+                    why = f"it has given up ({said['over']})"
+                    break
                 try:
-                    return await self._meet(json.loads(offer))
+                    return await self._meet(said)
                 except (OSError, TimeoutError) as error:
                     why = f"{error or 'no answer'}"
                     self._leave_word(why)
