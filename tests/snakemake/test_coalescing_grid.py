@@ -63,7 +63,8 @@ def runs(tmp_path_factory):
             "version: 1\ntargets: {here: {backend: instant}}\ndefault: here\n"
         )
     work = {str(folder(root, *point)): arguments(*point) for point in GRID}
-    environment = {**os.environ, "PYTHONPATH": f"{root / 'plugin'}:{HERE}"}
+    paths = [str(root / "plugin"), str(HERE), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     subprocess.run(
         [sys.executable, str(HERE / "many_runs.py"), str(os.cpu_count() or 1)],
         input=json.dumps(work),
