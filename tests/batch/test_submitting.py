@@ -21,7 +21,6 @@ from snakemake_executor_takeda.backends.batch.queues import queue_problem
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
 from snakemake_executor_takeda.backends.batch.rule_images import without_apptainer
 from snakemake_executor_takeda.backends.batch.submitting import (
-    LOOKS_S,
     MAX_BYTES,
     PAUSES_S,
     Submitter,
@@ -328,7 +327,7 @@ def test_patience_outlasts_a_minute_of_throttling_and_ends(clients):
 
 
 def test_a_list_that_lags_does_not_double_a_job(clients, sender):
-    answers = [{"jobSummaryList": []}] * (len(LOOKS_S) - 1)
+    answers = [{"jobSummaryList": []}] * 2
     batch = clients.batch
     real = batch.list_jobs
     batch.list_jobs = lambda **words: answers.pop() if answers else real(**words)
