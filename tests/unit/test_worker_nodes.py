@@ -178,6 +178,19 @@ def test_directions_have_keys_of_their_own():
     assert Seal(b"k", b"main").of(b"x") != Seal(b"k", b"child").of(b"x")
 
 
+def test_the_task_directory_is_filled_where_it_is_not_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAKEDA_NODE_ADDRESS", "127.9.9.2")
+    here = nodes.Here(index=1, main=0, count=2, attempt=1, main_address="127.9.9.1")
+    plan = nodes.Plan(str(tmp_path), 1, 2, 1, 1, 0)
+    filled = []
+    follower = nodes._Follower(here, plan, filled.append)
+    follower._make(tmp_path)
+    assert filled == []
+    follower._make(tmp_path / "scratch" / "task")
+    assert filled == [tmp_path / "scratch" / "task"]
+    assert filled[0].is_dir()
+
+
 # Real workers, one for each node, without Batch.
 
 
