@@ -600,7 +600,7 @@ def test_throttling_while_cancelling_is_waited_out(clients, batch):
     batch.errors["DescribeJobs"] = [busy("DescribeJobs"), lost_answer()]
     assert cancel(clients, active, clock=clock, sleep=clock.sleep) == set()
     assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
-    assert clock.now < cancelling.WAIT_S
+    assert clock.now < cancelling.PATIENCE_S
 
 
 def test_a_page_that_is_refused_does_not_keep_the_others(clients, batch):
@@ -724,3 +724,17 @@ def test_a_multi_node_job_has_its_main_nodes_log(backend, batch, clients):
     assert (outcome.kind, outcome.exit_code) == (FailureKind.USER, 5)
     assert outcome.log_tail == ("mpi: no",)
     assert outcome.detail["job_id"] == "job0"
+
+
+def test_a_failure_that_a_lagging_list_did_not_show_is_found_later(backend, batch, monkeypatch):
+    one = submission(300)
+    accepted = backend.submit(one)
+    for index in (0, 1):
+        batch.end(f"job0:{index}", "FAILED", statusReason=EXITED, container={"exitCode": 3})
+    shown = {"jobSummaryList": [dict(batch.jobs["job0:0"])]}
+    with monkeypatch.context() as patched:
+        patched.setattr(batch, "list_jobs", lambda **_: shown)
+        found = ends(backend.poll([watch(one, accepted)]))
+    assert list(found) == ["run1-s1-t0"]
+    still_open = {task.task_id for task in one.tasks} - found.keys()
+    assert list(ends(backend.poll([watch(one, accepted, still_open)]))) == ["run1-s1-t1"]

@@ -301,6 +301,14 @@ def test_a_slow_look_catches_what_never_came(poller, told, clients, clock):
     assert pauses[0] >= 60
     assert pauses == sorted(pauses)
     assert pauses[-1] == 300
+    # An end that no event told shortens it.
+    clients.batch.end("job0:0")
+    clock.now = looked[-1] + 300.0
+    assert ends(poller.poll(rest)).keys() == {"run1-s1-t0"}
+    clients.batch.calls.clear()
+    clock.now += 60.0
+    list(poller.poll([watch(one, accepted, {"run1-s1-t2"})]))
+    assert clients.batch.calls
 
 
 def test_while_nothing_is_told_everything_is_asked(clients, clock):

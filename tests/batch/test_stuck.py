@@ -246,3 +246,23 @@ def test_without_the_right_to_give_up_that_is_said(scene):
     _, note = scene.at(10)
     assert "needs batch:CancelJob" in note
     assert not scene.ended
+
+
+def test_a_limit_holds_for_what_never_fits_too(scene):
+    job_id = scene.submit(1, target(runnable_limit=12))
+    scene.set(job_id, "RUNNABLE", statusReason=NEVER_FITS)
+    scene.at(11.8)
+    assert not scene.ended
+    scene.at(12.5)
+    assert scene.kinds() == [FailureKind.CONFIGURATION]
+
+
+def test_after_progress_a_reason_is_said_again_before_anything_follows(scene):
+    scene.submit(3)
+    for index in range(3):
+        scene.set(f"job0:{index}", "RUNNABLE", statusReason=NEVER_FITS)
+    assert len(scene.at(10)) == 1
+    scene.batch.end("job0:0")
+    scene.at(15)
+    assert len(scene.at(27)) == 1
+    assert len(scene.ended) == 1

@@ -97,11 +97,12 @@ class Poller:
             watched[known.job_id] = known
         self._watched = watched
         yield from self._told(now)
-        asked, told = self._whom_to_ask(now)
+        asked, pause_s = self._whom_to_ask(now)
         for update in self._asked(asked, now):
-            if update.outcome and told:
+            if update.outcome and pause_s is not None:
                 # An event did not come, or is late: the next look is soon.
                 self._reconcile_factor = 1.0
+                self._reconcile_at = now + pause_s
             yield update
 
     # Told.
@@ -134,9 +135,9 @@ class Poller:
 
     # Asked.
 
-    def _whom_to_ask(self, now: float) -> tuple[list[Watched], bool]:
-        """Those nobody tells of; and the others too, which the flag says, when it is time to see that
-        nothing was missed."""
+    def _whom_to_ask(self, now: float) -> tuple[list[Watched], float | None]:
+        """Those nobody tells of; and the others too when it is time to see that nothing was missed:
+        then with the shortest pause until the next such look, else with None."""
         everybody = list(self._watched.values())
         told = {
             one.job_id: one
@@ -145,16 +146,16 @@ class Poller:
         }
         if not told:
             self._reconcile_at = None
-            return everybody, False
+            return everybody, None
         pause_s = float(min(one.target.options.reconcile_seconds for one in told.values()))
         if self._reconcile_at is None:
             self._reconcile_factor = 1.0
             self._reconcile_at = now + pause_s
         if now < self._reconcile_at:
-            return [one for one in everybody if one.job_id not in told], False
+            return [one for one in everybody if one.job_id not in told], None
         self._reconcile_at = now + pause_s * self._reconcile_factor
         self._reconcile_factor = min(self._reconcile_factor * RECONCILE_GROWTH, LONGEST_RECONCILE)
-        return everybody, True
+        return everybody, pause_s
 
     def _asked(self, asked: Sequence[Watched], now: float) -> Iterator[Update]:
         failed: list[Failed] = []

@@ -38,8 +38,7 @@ class _Wait:
 
     looked_at: float
     code: str = ""
-    """Of the last diagnosis that was said."""
-    said_at: float = 0.0
+    """Of the last diagnosis, which was said."""
 
 
 class StuckJobs:
@@ -87,7 +86,9 @@ class StuckJobs:
     def _look_at(
         self, one: Watched, detail: Mapping[str, Any], queue: _Queue, now: float
     ) -> Iterator[Update]:
-        wait = self._waits.setdefault(one.job_id, _Wait(now))
+        wait = self._waits.get(one.job_id)
+        if wait is None or wait.looked_at < one.moved_at:
+            wait = self._waits[one.job_id] = _Wait(now)
         wait.looked_at = now
         words = self._words(one, detail)
         said = service_words(words)
@@ -96,10 +97,13 @@ class StuckJobs:
             return
         found = diagnose(words, _needs(detail), queue.queue, queue.environments, queue.place(one))
         waited_min = int((now - one.moved_at) / _MINUTE_S)
-        gives_up = self._is_hopeless(one, found, wait, now)
         is_new = found.code != wait.code
-        if is_new:
-            wait.code, wait.said_at = found.code, now
+        wait.code = found.code
+        # What is definite is said once, and left for as long again to whoever can mend it.
+        limit_s = _limit_s(one)
+        gives_up = (found.is_definite and not is_new) or (
+            limit_s is not None and self._quiet_s(one, now) >= limit_s
+        )
         open_task = min(one.open_tasks(), default=None)
         if open_task and (is_new or gives_up):
             then = "" if gives_up else _then(one, found)
@@ -109,13 +113,6 @@ class StuckJobs:
         if gives_up and (refusal := self._give_up(one, found, waited_min)) and open_task:
             note = f"{_who(one)} could not be given up: {refusal}. The role needs batch:CancelJob"
             yield Update(open_task, note=note)
-
-    def _is_hopeless(self, one: Watched, found: Diagnosis, wait: _Wait, now: float) -> bool:
-        if found.is_definite:
-            # Said once, and left for as long again to whoever can mend it.
-            return found.code == wait.code and now - wait.said_at >= _notice_s(one)
-        limit_s = _limit_s(one)
-        return limit_s is not None and self._quiet_s(one, now) >= limit_s
 
     def _words(self, one: Watched, detail: Mapping[str, Any]) -> str:
         """The statusReason of what is RUNNABLE: the job's own, or the first that a child has."""
