@@ -182,7 +182,7 @@ class Faults:
                     entry.ordinal(subject)
 
     def has(self, kind: str) -> bool:
-        return any(entry.fault.kind == kind for entry in self._entries)
+        return bool(self._entries) and any(entry.fault.kind == kind for entry in self._entries)
 
     def seconds(self, kind: str, subject: Subject) -> float:
         """The longest that is set for this job, 0 for none; counted once a job."""

@@ -122,6 +122,7 @@ class Children(Generic[Key]):
         self._processes: dict[Key, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[Key, int] = {}
         self._wake_reader, self._wake_writer = os.pipe()
+        self._is_woken = False
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
         self._selector.register(self._wake_reader, selectors.EVENT_READ, None)
@@ -145,8 +146,10 @@ class Children(Generic[Key]):
 
     def wake(self) -> None:
         """End the current `wait`, or the next one, at once. Safe from any thread."""
-        with contextlib.suppress(BlockingIOError):
-            os.write(self._wake_writer, b"x")
+        if not self._is_woken:
+            self._is_woken = True
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._wake_writer, b"x")
 
     def wait(self, timeout: float | None) -> list[tuple[Key, int]]:
         """Up to `timeout` seconds for processes to end: their keys and subprocess's return codes.
@@ -163,6 +166,8 @@ class Children(Generic[Key]):
                 with contextlib.suppress(BlockingIOError):
                     while os.read(self._wake_reader, 4096):
                         pass
+                # only now: whoever calls in between is seen to after this `wait`
+                self._is_woken = False
             else:
                 ended.append(event.data)
         ended += [key for key in unwatched if _has_ended(self._processes[key].pid)]

@@ -31,7 +31,8 @@ class Lag:
     def remember(self, job: Job) -> None:
         """A job is about to change."""
         if not self._mishaps.has_lag():
-            self._past.clear()
+            if self._past:
+                self._past.clear()
             return
         now = self._clock_ms()
         lag_ms = self._mishaps.lag_ms(job)
