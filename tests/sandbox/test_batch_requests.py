@@ -57,7 +57,10 @@ from snakemake_executor_takeda.sandbox.batch import limits
         ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
         ({"dependsOn": [{"jobId": "no-such-job"}]}, "does not exist"),
         ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "array jobs"),
-        ({"nodeOverrides": {"numNodes": 2}}, "sandbox does not have nodeOverrides"),
+        (
+            {"nodeOverrides": {"numNodes": 2}},
+            "nodeOverrides are for job definitions of type multinode",
+        ),
     ],
 )
 def test_submit_refuses(batch: Batch, change: dict[str, object], words: str) -> None:
@@ -143,7 +146,7 @@ def test_definitions_come_in_pages(batch: Batch) -> None:
         ({"secrets": [{"name": "A", "valueFrom": "arn:x"}]}, {}, "secrets"),
         ({"environment": [{"name": "A", "value": "x" * 25_000}]}, {}, "at most 24576"),
         ({}, {"jobDefinitionName": "a b"}, "jobDefinitionName"),
-        ({}, {"type": "multinode"}, "multinode"),
+        ({}, {"type": "multinode"}, "containerProperties is required for type container"),
         ({}, {"platformCapabilities": ["FARGATE"]}, "Fargate has no size"),
         (
             {
