@@ -1,11 +1,13 @@
 """Batch's words → kind of failure, in the order that keeps exit codes from misleading."""
 
+from dataclasses import replace
+
 import pytest
 
 from snakemake_executor_takeda.backends.batch.console import Console
-from snakemake_executor_takeda.backends.batch.outcomes import given_up, outcome_of
+from snakemake_executor_takeda.backends.batch.outcomes import given_up, outcome_of, with_log
 from snakemake_executor_takeda.run import failure_text
-from snakemake_executor_takeda.values import FailureKind
+from snakemake_executor_takeda.values import FailureKind, Outcome
 
 EXITED = "Essential container in task exited"
 OOM = "OutOfMemoryError: Container killed due to memory usage"
@@ -182,3 +184,25 @@ def test_a_failure_names_its_pages_in_the_console():
         {**detail, "status": "SUCCEEDED"}, capacity=None, log_group="/g", console=Console("x")
     )
     assert "job_url" not in well.detail, "a success needs no page in the event log"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/usr/bin/python: No module named snakemake_executor_takeda",
+        "python: Error while finding module specification for 'snakemake_executor_takeda.worker' "
+        "(ModuleNotFoundError: No module named 'snakemake_executor_takeda')",
+    ],
+)
+def test_an_image_without_this_package_is_no_failure_of_the_command(line):
+    outcome = with_log(Outcome(FailureKind.USER, exit_code=1), ("first", line))
+    assert outcome.kind == FailureKind.CONFIGURATION
+    assert "pip install snakemake-executor-plugin-takeda" in outcome.advice
+    assert outcome.log_tail == ("first", line)
+
+
+def test_any_other_log_changes_nothing_but_itself():
+    failed = Outcome(FailureKind.USER, exit_code=1, advice="as before")
+    assert with_log(failed, ("No module named numpy",)) == replace(
+        failed, log_tail=("No module named numpy",)
+    )

@@ -21,6 +21,7 @@ from snakemake_executor_takeda.backends.batch.outcomes import (
     failure_kind,
     log_stream,
     outcome_of,
+    with_log,
 )
 
 if TYPE_CHECKING:
@@ -148,5 +149,5 @@ def _read(
         tails = list(readers.map(tail, wanted))
     for number, lines in zip(wanted, tails, strict=True):
         if lines:
-            outcomes[number] = replace(outcomes[number], log_tail=lines)
+            outcomes[number] = with_log(outcomes[number], lines)
     return [number for number, lines in zip(wanted, tails, strict=True) if lines is None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from snakemake_executor_takeda.backends.batch.console import Console
@@ -34,6 +35,7 @@ _SET_UP = re.compile(
     r"\b(ResourceInitialization|CannotStartContainer|CannotCreateContainer|CannotCreateVolume)Error\b"
 )
 _NODE = re.compile(r"\b(CannotInspectContainer|DockerTimeout|CannotStopContainer)Error\b")
+_NO_WORKER = re.compile(r"No module named '?snakemake_executor_takeda\b")
 _NEVER_STARTED = re.compile(r"\btask failed to start\b", re.I)
 
 _ADVICE = {
@@ -111,6 +113,19 @@ def failure_kind(detail: Mapping[str, Any], capacity: str | None) -> FailureKind
     # Refused with a reason; or it ended without one, which only a node that was lost does.
     refused = never_ran and code is None and words
     return FailureKind.CONFIGURATION if refused else FailureKind.NODE_FAILURE
+
+
+def with_log(outcome: Outcome, lines: tuple[str, ...]) -> Outcome:
+    """The outcome with its log's last lines, in which an image shows that has no worker in it."""
+    outcome = replace(outcome, log_tail=lines)
+    if outcome.kind != FailureKind.USER or not any(map(_NO_WORKER.search, lines)):
+        return outcome
+    return replace(
+        outcome,
+        kind=FailureKind.CONFIGURATION,
+        advice="the image has a Python without this package: add `RUN python -m pip install "
+        "snakemake-executor-plugin-takeda[s3]` to it, or name an image that has it as `image`",
+    )
 
 
 def given_up(kind: FailureKind, why: str) -> str:
