@@ -51,7 +51,7 @@ def test_each_status_is_an_event_but_the_first(make_batch: Callable[..., Batch])
     detail = last["detail"]
     assert detail["jobName"] == "j"
     assert detail["jobQueue"].endswith(":job-queue/q")
-    assert detail["arrayProperties"] == {"size": 3, "index": 2}
+    assert detail["arrayProperties"] == {"index": 2}
     assert detail["tags"] == {"takeda:rule": "align"}
     assert detail["container"]["exitCode"] == 0
     assert detail["attempts"][0]["container"]["logStreamName"]

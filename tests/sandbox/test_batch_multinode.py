@@ -266,3 +266,28 @@ def test_jobs_that_are_refused(nodes: Batch) -> None:
     nodes.refuses(
         "type multinode", "SubmitJob", **job, jobDefinition="d", nodeOverrides={"numNodes": 2}
     )
+
+
+@pytest.mark.parametrize("named", ["", "#1"])
+def test_a_waiting_job_is_cancelled_with_all_its_nodes(nodes: Batch, named: str) -> None:
+    job_id = submit(nodes, *SLEEP, vcpus=2)
+    nodes.wait(lambda: nodes.job(job_id), lambda job: job["statusReason"] is not None)
+    nodes("CancelJob", jobId=job_id + named, reason="no room")
+    for found in (nodes.until(job_id), *(nodes.job(f"{job_id}#{index}") for index in range(3))):
+        assert (found["status"], found["statusReason"]) == ("FAILED", "no room")
+        assert found["isCancelled"]
+        assert found["stoppedAt"] is not None
+
+
+def test_spot_is_no_place_for_several_nodes(nodes: Batch) -> None:
+    nodes.queue("spot", 8, "SPOT")
+    job = {"jobName": "j", "jobDefinition": "nodes"}
+    nodes.refuses("On-Demand", "SubmitJob", jobQueue="spot", **job)
+    both = [
+        {"order": 1, "computeEnvironment": "spot-ce"},
+        {"order": 2, "computeEnvironment": "q-ce"},
+    ]
+    nodes("CreateJobQueue", jobQueueName="both", priority=1, computeEnvironmentOrder=both)
+    job_id = nodes("SubmitJob", jobQueue="both", **job)["jobId"]
+    nodes.until(job_id)
+    assert "/q-ce/" in nodes.job(f"{job_id}#0")["container"]["taskArn"]

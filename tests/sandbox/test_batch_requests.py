@@ -7,6 +7,12 @@ from batch_client import Batch
 
 from snakemake_executor_takeda.sandbox.batch import limits
 
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+def _rule(**conditions: str) -> dict[str, object]:
+    return {"attempts": 2, "evaluateOnExit": [{"action": "RETRY", **conditions}]}
+
 
 @pytest.mark.parametrize(
     ("change", "words"),
@@ -54,6 +60,11 @@ from snakemake_executor_takeda.sandbox.batch import limits
             },
             "at most 5 rules",
         ),
+        ({"retryStrategy": _rule(onExitCode="a1")}, "onExitCode 'a1' can hold digits"),
+        ({"retryStrategy": _rule(onStatusReason="Host EC2 (*")}, "onStatusReason 'Host EC2"),
+        ({"retryStrategy": _rule(onReason="Cannot-*")}, "letters, digits, periods, colons"),
+        ({"retryStrategy": _rule(onReason="a" * 513)}, "512 characters"),
+        ({"tags": {"aws:mine": "1"}}, "aws:"),
         ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
         ({"dependsOn": [{"jobId": "no-such-job"}]}, "does not exist"),
         ({"dependsOn": [{"type": "SEQUENTIAL"}]}, "array jobs"),
@@ -106,6 +117,7 @@ def test_a_disabled_queue_takes_no_jobs(batch: Batch) -> None:
 def test_definitions_have_revisions_and_an_end(batch: Batch) -> None:
     first, second = batch.define("x"), batch.define("x")
     assert [first.rpartition(":")[2], second.rpartition(":")[2]] == ["1", "2"]
+    batch.refuses("name:revision", "DeregisterJobDefinition", jobDefinition="x")
     batch("DeregisterJobDefinition", jobDefinition="x:2")
     active = batch("DescribeJobDefinitions", jobDefinitionName="x", status="ACTIVE")[
         "jobDefinitions"
@@ -246,6 +258,53 @@ def test_list_jobs_takes_exactly_one_source(batch: Batch) -> None:
     batch.refuses("exactly one", "ListJobs", jobQueue="q", arrayJobId="x")
 
 
+def test_an_array_has_no_nodes(batch: Batch) -> None:
+    job = batch.submit(size=2)
+    batch.until(job)
+    ended = {"jobStatus": "SUCCEEDED"}
+    assert len(batch("ListJobs", arrayJobId=job, **ended)["jobSummaryList"]) == 2
+    assert batch("ListJobs", multiNodeJobId=job, **ended)["jobSummaryList"] == []
+
+
+def test_a_child_has_an_index_and_the_parent_a_size(batch: Batch) -> None:
+    job = batch.submit(size=2)
+    assert batch.until(job)["arrayProperties"]["size"] == 2
+    assert batch.job(f"{job}:1")["arrayProperties"] == {"index": 1}
+    ended = batch("ListJobs", arrayJobId=job, jobStatus="SUCCEEDED")["jobSummaryList"]
+    assert [child["arrayProperties"] for child in ended] == [{"index": 0}, {"index": 1}]
+
+
+def test_summaries_speak_of_requests_to_end_only_where_there_was_one(batch: Batch) -> None:
+    batch.until(batch.submit())
+    (summary,) = batch("ListJobs", jobQueue="q", jobStatus="SUCCEEDED")["jobSummaryList"]
+    assert (summary["isCancelled"], summary["isTerminated"]) == (None, None)
+    job = batch.submit("sleep", "60")
+    batch("TerminateJob", jobId=job, reason="enough")
+    batch.until(job)
+    (summary,) = batch("ListJobs", jobQueue="q", jobStatus="FAILED")["jobSummaryList"]
+    assert (summary["isCancelled"], summary["isTerminated"]) == (None, True)
+
+
+def test_a_page_goes_on_after_a_job_that_has_changed_since(batch: Batch) -> None:
+    job = batch.submit("sleep", "60", size=8)
+    batch.wait(
+        lambda: batch.job(job)["arrayProperties"]["statusSummary"],
+        lambda summary: summary["RUNNING"] == 4,
+    )
+    asked = {"arrayJobId": job, "jobStatus": "RUNNABLE", "maxResults": 2}
+    first = batch("ListJobs", **asked)
+    assert [one["jobId"] for one in first["jobSummaryList"]] == [f"{job}:4", f"{job}:5"]
+    batch("CancelJob", jobId=f"{job}:5", reason="enough")
+    second = batch("ListJobs", **asked, nextToken=first["nextToken"])
+    assert [one["jobId"] for one in second["jobSummaryList"]] == [f"{job}:6", f"{job}:7"]
+    assert second["nextToken"] is None
+
+
+def test_a_page_holds_one_at_least(batch: Batch) -> None:
+    batch.refuses("maxResults must be at least 1", "ListJobs", jobQueue="q", maxResults=0)
+    batch.refuses("maxResults must be at least 1", "DescribeJobQueues", maxResults=0)
+
+
 def test_list_jobs_means_running_ones(batch: Batch) -> None:
     done = batch.submit()
     batch.until(done)
@@ -322,13 +381,35 @@ def test_describe_takes_100_ids_and_leaves_out_unknown_ones(batch: Batch) -> Non
 def test_plural_ends_answer_with_errors(batch: Batch) -> None:
     job = batch.submit("sleep", "60")
     for operation in ("CancelJobs", "TerminateJobs"):
-        answer = batch(operation, jobs=[job, "nothing"], reason="enough")
-        assert answer["successful"] == [job]
+        # a job that can't be found counts as done; only a malformed id is an error
+        unknown = [UNKNOWN, f"{UNKNOWN}:3", f"{UNKNOWN}#0", f"{job}:0"]
+        answer = batch(operation, jobs=[job, *unknown, "nothing"], reason="enough")
+        assert answer["successful"] == [job, *unknown]
         assert [(error["job"], error["code"]) for error in answer["errors"]] == [
-            ("nothing", "ClientException")
+            ("nothing", "ValidationException")
         ]
         batch.refuses("at most 50", operation, jobs=[job] * 51, reason="enough")
     assert batch.until(job)["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("operation", ["CancelJob", "TerminateJob"])
+def test_ends_that_are_refused(batch: Batch, operation: str) -> None:
+    job = batch.submit(size=2)
+    batch.until(job)
+    batch.refuses("does not exist", operation, jobId=UNKNOWN, reason="enough")
+    batch.refuses("1024 characters", operation, jobId=job, reason="x" * 1025)
+    batch.refuses("1024 characters", f"{operation}s", jobs=[job], reason="x" * 1025)
+
+
+@pytest.mark.parametrize("operation", ["CancelJob", "TerminateJob"])
+def test_what_has_ended_stays_as_it_is(batch: Batch, operation: str) -> None:
+    job = batch.submit(size=2)
+    before = batch.until(job)
+    batch(operation, jobId=job, reason="too late")
+    assert batch.job(job) == before
+    child = batch.job(f"{job}:1")
+    batch(operation, jobId=f"{job}:1", reason="too late")
+    assert batch.job(f"{job}:1") == child
 
 
 def test_queue_snapshot_shows_the_front(batch: Batch) -> None:
@@ -356,3 +437,25 @@ def test_tags(batch: Batch) -> None:
     batch.refuses(
         "no resource", "ListTagsForResource", resourceArn="arn:aws:batch:x:1:job-queue/no"
     )
+
+
+def test_children_have_no_tags_of_their_own(batch: Batch) -> None:
+    job = batch.submit(size=2, tags={"run": "7"})
+    child = batch.until(job)["jobArn"] + ":1"
+    batch.refuses("child", "TagResource", resourceArn=child, tags={"b": "2"})
+    batch.refuses("child", "UntagResource", resourceArn=child, tagKeys=["run"])
+    batch.refuses("child", "ListTagsForResource", resourceArn=child)
+    assert batch.job(job)["tags"] == {"run": "7"}
+
+
+def test_policies_and_consumables_have_tags(batch: Batch) -> None:
+    policy = batch("CreateSchedulingPolicy", name="fair", tags={"a": "1"})["arn"]
+    licence = batch("CreateConsumableResource", consumableResourceName="l", totalQuantity=3)
+    for arn in (policy, licence["consumableResourceArn"]):
+        batch("TagResource", resourceArn=arn, tags={"b": "2"})
+        assert batch("ListTagsForResource", resourceArn=arn)["tags"]["b"] == "2"
+    assert batch("DescribeSchedulingPolicies", arns=[policy])["schedulingPolicies"][0]["tags"] == {
+        "a": "1",
+        "b": "2",
+    }
+    batch.refuses("aws:", "TagResource", resourceArn=policy, tags={"aws:c": "3"})

@@ -15,7 +15,7 @@ from snakemake_executor_takeda.sandbox import processes
 def test_everything_is_there_after_a_restart(make_batch: Callable[..., Batch]) -> None:
     before = make_batch()
     before.define("x")
-    before("DeregisterJobDefinition", jobDefinition="x")
+    before("DeregisterJobDefinition", jobDefinition="x:1")
     before.queue("other", 2)
     job = before.submit("sh", "-c", "exit $AWS_BATCH_JOB_ARRAY_INDEX", size=3, tags={"a": "b"})
     before.until(job)

@@ -30,7 +30,9 @@ SPOT_ONLY = [
         (SPOT, 3, 3, SPOT_ONLY, False),
         (EXIT_1, 1, 3, SPOT_ONLY, False),
         (OOM, 1, 3, SPOT_ONLY, False),
-        (OOM, 1, 3, [{"onReason": "outofmemory*", "action": "exit"}], False),
+        (OOM, 1, 3, [{"onReason": "OutOfMemory*", "action": "exit"}], False),
+        # the action in any case, the conditions exactly
+        (OOM, 1, 3, [{"onReason": "outofmemory*", "action": "exit"}], True),
         # no rule matches: retried
         (EXIT_1, 1, 3, [{"onExitCode": "2", "action": "EXIT"}], True),
         (EXIT_1, 1, 3, [{"onExitCode": "1*", "action": "EXIT"}], False),

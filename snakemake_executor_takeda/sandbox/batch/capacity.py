@@ -16,6 +16,11 @@ class Environment:
     arn: str
     vcpus: float
     memory_mib: int
+    is_spot: bool = False
+
+    def takes(self, spec: Spec) -> bool:
+        """Whether jobs of this kind can run here: those of several nodes not on Spot."""
+        return spec.node_properties is None or not self.is_spot
 
     def could_ever_hold(self, spec: Spec) -> bool:
         return spec.vcpus <= self.vcpus and spec.memory_mib <= self.memory_mib
@@ -35,7 +40,8 @@ class Capacity:
         for environment in environments:
             vcpus, memory_mib = self._used.get(environment.arn, (0.0, 0))
             if (
-                vcpus + spec.vcpus <= environment.vcpus
+                environment.takes(spec)
+                and vcpus + spec.vcpus <= environment.vcpus
                 and memory_mib + spec.memory_mib <= environment.memory_mib
             ):
                 return environment
@@ -60,6 +66,7 @@ class Capacity:
 
 def why_never(spec: Spec, environments: Sequence[Environment]) -> str | None:
     """Why a job can not run in any of these, in Batch's words; None where it could."""
+    environments = [environment for environment in environments if environment.takes(spec)]
     if not environments:
         return "ACTION_REQUIRED - No enabled compute environment is attached to the job queue."
     if any(environment.could_ever_hold(spec) for environment in environments):

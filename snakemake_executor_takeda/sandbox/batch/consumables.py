@@ -167,6 +167,14 @@ class Consumables:
                 if record is not None and record["resourceType"] == "NON_REPLENISHABLE":
                     self._save({**record, _SPENT: record[_SPENT] + one["quantity"]})
 
+    def tagged(self, arn: str) -> dict[str, Any] | None:
+        return self._records.get(arn)
+
+    def save(self, record: dict[str, Any]) -> None:
+        """A resource's tags have changed."""
+        with self._lock:
+            self._save({**self._find(record["consumableResourceArn"]), "tags": record["tags"]})
+
     def _available(self, record: Mapping[str, Any]) -> int:
         held = self._held[record["consumableResourceArn"]]
         return max(0, int(record["totalQuantity"]) - int(record[_SPENT]) - held)

@@ -16,6 +16,14 @@ from snakemake_executor_takeda.sandbox.batch.store import Store
 KIND = "definition"
 _NOT_HERE = ("eksProperties", "ecsProperties")
 
+_IN_REASONS = limits.REASON_PATTERN, "letters, digits, periods, colons, white space"
+_CONDITIONS = {
+    "onStatusReason": _IN_REASONS,
+    "onReason": _IN_REASONS,
+    "onExitCode": (limits.EXIT_CODE_PATTERN, "digits"),
+}
+"""A condition of evaluateOnExit: what it must look like, and in words."""
+
 _PROPERTIES = {"container": "containerProperties", "multinode": "nodeProperties"}
 """What a definition of this type must hold."""
 
@@ -33,15 +41,26 @@ def check_retry_strategy(strategy: Mapping[str, Any]) -> None:
     if rules and attempts is None:
         raise client_error("evaluateOnExit needs retryStrategy.attempts")
     for rule in rules:
-        conditions = [
-            rule[name] for name in ("onStatusReason", "onReason", "onExitCode") if name in rule
-        ]
+        conditions = {name: rule[name] for name in _CONDITIONS if name in rule}
         if not conditions:
             raise client_error(
                 "a rule of evaluateOnExit needs onStatusReason, onReason or onExitCode"
             )
-        if any("*" in condition[:-1] for condition in conditions):
-            raise client_error("in evaluateOnExit a * can only be a condition's last character")
+        for name, condition in conditions.items():
+            _check_condition(name, condition)
+
+
+def _check_condition(name: str, text: str) -> None:
+    if len(text) > limits.EVALUATE_ON_EXIT_CHARACTERS:
+        raise client_error(
+            f"{name} of evaluateOnExit can have {limits.EVALUATE_ON_EXIT_CHARACTERS} characters, "
+            f"not {len(text)}"
+        )
+    if "*" in text[:-1]:
+        raise client_error("in evaluateOnExit a * can only be a condition's last character")
+    pattern, words = _CONDITIONS[name]
+    if not pattern.fullmatch(text):
+        raise client_error(f"in evaluateOnExit {name} {text!r} can hold {words} and a * at its end")
 
 
 def check_timeout(timeout: Mapping[str, Any]) -> None:
@@ -75,6 +94,15 @@ def _check_content(params: Mapping[str, Any], platforms: Sequence[str]) -> None:
     check_priority(params.get("schedulingPriority"))
 
 
+def check_tags(tags: Mapping[str, str]) -> None:
+    """Raises ServiceError for names that are AWS's own."""
+    for name in tags:
+        if name.lower().startswith(limits.RESERVED_TAG_PREFIX):
+            raise client_error(
+                f"tag {name!r}: tags may not start with {limits.RESERVED_TAG_PREFIX}"
+            )
+
+
 def check_priority(priority: int | None) -> None:
     """Raises ServiceError for a scheduling priority out of bounds."""
     if priority is not None and priority not in limits.SCHEDULING_PRIORITY:
@@ -102,6 +130,7 @@ class Definitions:
         for word in _NOT_HERE:
             if word in params:
                 raise client_error(f"the sandbox does not have {word} in job definitions")
+        check_tags(params.get("tags", {}))
         platforms = params.get("platformCapabilities", ["EC2"])
         _check_content(params, platforms)
         with self._lock:
@@ -122,6 +151,10 @@ class Definitions:
         }
 
     def deregister(self, params: dict[str, Any]) -> dict[str, Any]:
+        if ":" not in params["jobDefinition"].rpartition("/")[2]:
+            raise client_error(
+                f"name a revision of the job definition {params['jobDefinition']!r}: name:revision"
+            )
         record = self._find(params["jobDefinition"])
         if record is None:
             raise client_error(f"there is no job definition {params['jobDefinition']!r}")

@@ -48,6 +48,9 @@ from snakemake_executor_takeda.sandbox.services import Context
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL. (ECS gives 30 seconds.)"""
 
+ATTEMPT_VARIABLES = "AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT"
+"""Together they name an attempt."""
+
 FIRST_USUAL_SECONDS = 1.0
 """How long attempts are taken to run before one has: a fault strikes at some part of it."""
 
@@ -142,14 +145,15 @@ class Engine:
         """End a job in any state, its children with it. One that has ended is left as it is."""
         with self._table.lock:
             if job.is_parent and not job.status.is_final:
+                self._table.before_change(job)
                 job.is_terminated = True
                 job.status_reason = reason
-            # the nodes of a job end together
-            whole = job.parent if job.is_node and job.parent else job
-            for one in self._table.leaves(whole):
+            for one in self._table.leaves(_whole(job)):
                 if one.status.is_final:
                     continue
-                one.is_terminated = True
+                for each in [one, *one.children]:
+                    self._table.before_change(each)
+                    each.is_terminated = True
                 runs = self._runs_of(one)
                 if not runs:
                     self._table.fail(one, reason)
@@ -160,12 +164,15 @@ class Engine:
     def cancel(self, job: Job, reason: str) -> None:
         """End a job that has not started, and those children that have not."""
         with self._table.lock:
-            for one in self._table.leaves(job):
-                if not self._runs_of(one) and not one.status.is_final:
-                    one.is_cancelled = True
-                    self._table.fail(one, reason)
-            if job.is_parent:
+            if job.is_parent and not job.status.is_final:
+                self._table.before_change(job)
                 job.is_cancelled = True
+            for one in self._table.leaves(_whole(job)):
+                if not self._runs_of(one) and not one.status.is_final:
+                    for each in [one, *one.children]:
+                        self._table.before_change(each)
+                        each.is_cancelled = True
+                    self._table.fail(one, reason)
         self.wake()
 
     # from the engine's thread
@@ -194,7 +201,11 @@ class Engine:
         picked = []
         for record in self._queues.served_queues():
             environments = [
-                Environment(found["computeEnvironmentArn"], *self._queues.capacity_of(found))
+                Environment(
+                    found["computeEnvironmentArn"],
+                    *self._queues.capacity_of(found),
+                    is_spot=self._queues.kind_of(found["computeEnvironmentArn"]) == "SPOT",
+                )
                 for found in self._queues.environments_of(record)
             ]
             waiting = self._table.runnable(record["jobQueueArn"])
@@ -462,10 +473,9 @@ class Engine:
 
     def _clean(self, run: Run) -> None:
         if run.was_killed or run.job.is_node:
-            # what left the group, such as a daemon that the job made
-            processes.end_marked(
-                0.0, **{processes.MARK: self._mark, "AWS_BATCH_JOB_ID": run.job.job_id}
-            )
+            # what left the group, such as a daemon that the job made, but not the next attempt's
+            marks = {name: run.attempt.environment[name] for name in ATTEMPT_VARIABLES}
+            processes.end_marked(0.0, **{processes.MARK: self._mark, **marks})
         self._runner.clean(run.attempt)
 
     def _clean_loop(self) -> None:
@@ -495,6 +505,11 @@ class Engine:
         if not self._timers:
             return None
         return max(0.0, self._timers[0][0] - time.monotonic())
+
+
+def _whole(job: Job) -> Job:
+    """The job of a node, as the nodes end together; any other job itself."""
+    return job.parent if job.is_node and job.parent else job
 
 
 def _like(job: Job) -> str:

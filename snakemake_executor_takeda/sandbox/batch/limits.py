@@ -11,6 +11,10 @@ SUBMIT_PAYLOAD_BYTES: Final = 30 * 1024
 JOB_DEFINITION_BYTES: Final = 24 * 1024
 ATTEMPTS: Final = range(1, 11)
 EVALUATE_ON_EXIT_RULES: Final = 5
+EVALUATE_ON_EXIT_CHARACTERS: Final = 512
+REASON_PATTERN: Final = re.compile(r"[A-Za-z0-9.:\s]*\*?")
+"""onReason and onStatusReason of evaluateOnExit: no brackets, no hyphens."""
+EXIT_CODE_PATTERN: Final = re.compile(r"[0-9]*\*?")
 TIMEOUT_MIN_SECONDS: Final = 60
 DESCRIBED_JOBS: Final = 100
 ENDED_JOBS_PER_CALL: Final = 50
@@ -27,10 +31,15 @@ QUEUE_PRIORITY: Final = range(0, 1001)
 TIME_LIMIT_SECONDS: Final = range(600, 86_401)
 """maxTimeSeconds of a queue's jobStateTimeLimitActions."""
 MEMORY_MIN_MIB: Final = 4
+END_REASON_CHARACTERS: Final = 1024
+"""The reason in TerminateJob and CancelJob."""
 TAGS: Final = 50
+RESERVED_TAG_PREFIX: Final = "aws:"
 CONSUMABLES_PER_JOB: Final = 5
 SCHEDULING_PRIORITY: Final = range(0, 10_000)
 SHARE_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9]{1,255}\*?")
+JOB_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}([:#][0-9]+)?")
+"""A job, an array's child (`:index`) or a node (`#index`)."""
 JOB_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 RESOURCE_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 """Job definitions, queues and compute environments."""

@@ -22,37 +22,45 @@ def check_source(params: Mapping[str, Any]) -> str:
 
 def list_queue(jobs: Iterable[Job], params: Mapping[str, Any]) -> tuple[list[Job], str | None]:
     """A page of a queue's jobs (no children), the newest first."""
+    newest = list(jobs)[::-1]
     filters = params.get("filters", [])
-    limit = limits.LIST_PAGE
-    if filters:
-        if len(filters) > 1:
-            raise client_error("only one filter can be used at a time")
-        limit = limits.LIST_PAGE_FILTERED
-        matches = _filter(filters[0])
-        status = params.get("jobStatus") if filters[0]["name"] == "SHARE_IDENTIFIER" else None
-        found = [job for job in jobs if matches(job) and (status is None or job.status == status)]
-    else:
-        found = with_status(jobs, params)
-    found.reverse()
-    return _paged(found, params, limit)
+    if not filters:
+        return _paged(newest, params, limits.LIST_PAGE, _with_status(params))
+    if len(filters) > 1:
+        raise client_error("only one filter can be used at a time")
+    matches = _filter(filters[0])
+    status = params.get("jobStatus") if filters[0]["name"] == "SHARE_IDENTIFIER" else None
+    return _paged(
+        newest,
+        params,
+        limits.LIST_PAGE_FILTERED,
+        lambda job: matches(job) and (status is None or job.status == status),
+    )
 
 
 def list_children(
     children: Iterable[Job], params: Mapping[str, Any]
 ) -> tuple[list[Job], str | None]:
     """A page of an array's children or a job's nodes. Filters do not apply to them."""
-    return _paged(with_status(children, params), params, limits.LIST_PAGE)
+    return _paged(list(children), params, limits.LIST_PAGE, _with_status(params))
 
 
-def with_status(jobs: Iterable[Job], params: Mapping[str, Any]) -> list[Job]:
-    """The jobs with the asked status; RUNNING where none is asked."""
+def _with_status(params: Mapping[str, Any]) -> Callable[[Job], bool]:
+    """Whether a job has the asked status; RUNNING where none is asked."""
     status = Status(params.get("jobStatus", "RUNNING"))
-    return [job for job in jobs if job.status is status]
+    return lambda job: job.status is status
 
 
-def _paged(jobs: list[Job], params: Mapping[str, Any], limit: int) -> tuple[list[Job], str | None]:
+def _paged(
+    jobs: list[Job], params: Mapping[str, Any], limit: int, is_asked: Callable[[Job], bool]
+) -> tuple[list[Job], str | None]:
     return page(
-        jobs, lambda job: job.job_id, params.get("nextToken"), params.get("maxResults"), limit
+        jobs,
+        lambda job: job.job_id,
+        params.get("nextToken"),
+        params.get("maxResults"),
+        limit,
+        is_asked=is_asked,
     )
 
 

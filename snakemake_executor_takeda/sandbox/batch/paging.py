@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from snakemake_executor_takeda.sandbox.services import ServiceError
@@ -23,11 +24,16 @@ def page(
     token: str | None,
     size: int | None,
     limit: int,
+    *,
+    is_asked: Callable[[Item], bool] = lambda item: True,
 ) -> tuple[list[Item], str | None]:
-    """The items after the token's, at most `size` (and `limit`), and the next token, if any.
+    """The items asked for after the token's, at most `size` (and `limit`), and the next token, if any.
 
-    `key` names an item; an item that the token names and that has gone ends the paging.
+    `key` names an item. The token's item need not be asked for any more, as a job's status changes
+    between two pages; where it has gone altogether, the paging ends.
     """
+    if size is not None and size < 1:
+        raise client_error(f"maxResults must be at least 1, not {size}")
     first = 0
     if token is not None:
         wanted = _decode(token)
@@ -37,9 +43,11 @@ def page(
                 break
         else:
             first = len(items)
-    last = first + min(size or limit, limit)
-    found = list(items[first:last])
-    return found, _encode(key(found[-1])) if found and last < len(items) else None
+    count = min(size or limit, limit)
+    found = list(islice(filter(is_asked, items[first:]), count + 1))
+    if len(found) > count:
+        return found[:count], _encode(key(found[count - 1]))
+    return found, None
 
 
 def _encode(text: str) -> str:

@@ -70,6 +70,14 @@ class Policies:
         with self._lock:
             self._find(arn)
 
+    def tagged(self, arn: str) -> dict[str, Any] | None:
+        return self._records.get(arn)
+
+    def save(self, record: dict[str, Any]) -> None:
+        """A policy's tags have changed."""
+        with self._lock:
+            self._save(record)
+
     def _find(self, arn: str) -> dict[str, Any]:
         record = self._records.get(arn)
         if record is None:

@@ -218,6 +218,11 @@ class Queues:
             if (record := self._environments.get(arn)) is not None
         )
 
+    def has_on_demand(self, queue: Mapping[str, Any]) -> bool:
+        """Whether one of its compute environments is of On-Demand instances."""
+        kinds = (self.kind_of(arn) for arn in environment_arns(queue))
+        return any(kind != "SPOT" for kind in kinds)
+
     def tagged(self, arn: str) -> dict[str, Any] | None:
         return self._queues.get(arn) or self._environments.get(arn)
 

@@ -32,8 +32,7 @@ def _matches(rule: Mapping[str, str], ending: Ending) -> bool:
 
 
 def _glob(pattern: str, value: str) -> bool:
-    """Only a trailing `*` is special, and case does not matter."""
-    pattern, value = pattern.lower(), value.lower()
+    """Only a trailing `*` is special; what is before it must be there exactly."""
     if pattern.endswith("*"):
         return value.startswith(pattern[:-1])
     return value == pattern

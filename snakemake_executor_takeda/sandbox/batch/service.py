@@ -6,11 +6,12 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from snakemake_executor_takeda.sandbox.batch import limits, listing, views
 from snakemake_executor_takeda.sandbox.batch.consumables import Consumables
-from snakemake_executor_takeda.sandbox.batch.definitions import Definitions
+from snakemake_executor_takeda.sandbox.batch.definitions import Definitions, check_tags
 from snakemake_executor_takeda.sandbox.batch.docker_runner import DockerRunner
 from snakemake_executor_takeda.sandbox.batch.engine import Engine, now_ms
 from snakemake_executor_takeda.sandbox.batch.events import Events
@@ -26,7 +27,7 @@ from snakemake_executor_takeda.sandbox.batch.store import Store
 from snakemake_executor_takeda.sandbox.batch.submission import make_spec, set_dependencies
 from snakemake_executor_takeda.sandbox.batch.table import Table
 from snakemake_executor_takeda.sandbox.rest_json import current_request
-from snakemake_executor_takeda.sandbox.services import Context, Handler, ServiceError
+from snakemake_executor_takeda.sandbox.services import Context, Handler
 
 KEPT_MS = 7 * 24 * 3600 * 1000
 """How long an ended job can be described, as on AWS, and its log's file is kept."""
@@ -138,9 +139,16 @@ class BatchService:
 
     def _submit(self, params: dict[str, Any]) -> dict[str, Any]:
         queue = self._queues.queue(params["jobQueue"])
+        check_tags(params.get("tags", {}))
+        definition = self._definitions.active(params["jobDefinition"])
+        if definition["type"] == "multinode" and not self._queues.has_on_demand(queue):
+            raise client_error(
+                f"jobs of several nodes run on On-Demand instances; the job queue "
+                f"{queue['jobQueueName']} has Spot only"
+            )
         spec = make_spec(
             params,
-            self._definitions.active(params["jobDefinition"]),
+            definition,
             queue,
             _payload_bytes(params),
             self._queues.takes_fargate(queue),
@@ -185,7 +193,9 @@ class BatchService:
                 jobs = (job for job in self._table.jobs() if job.spec.queue_arn == arn)
                 found, token = listing.list_queue(self._lag.all_shown(jobs), params)
             else:
-                children = self._lag.all_shown(self._job(params[source]).children)
+                job = self._job(params[source])
+                is_such = job.is_parent if source == "arrayJobId" else job.is_multinode
+                children = self._lag.all_shown(job.children if is_such else [])
                 found, token = listing.list_children(children, params)
             summaries = [views.job_summary(job, self._arn_prefix) for job in found]
         return {"jobSummaryList": summaries, "nextToken": token}
@@ -216,10 +226,12 @@ class BatchService:
         return self._policies.delete(params)
 
     def _terminate(self, params: dict[str, Any]) -> dict[str, Any]:
+        _check_reason(params["reason"])
         self._engine.terminate(self._job(params["jobId"]), params["reason"])
         return {}
 
     def _cancel(self, params: dict[str, Any]) -> dict[str, Any]:
+        _check_reason(params["reason"])
         self._engine.cancel(self._job(params["jobId"]), params["reason"])
         return {}
 
@@ -237,13 +249,18 @@ class BatchService:
             raise client_error(
                 f"at most {limits.ENDED_JOBS_PER_CALL} jobs in one call, not {len(wanted)}"
             )
+        _check_reason(params["reason"])
         successful, errors = [], []
         for job_id in wanted:
-            try:
-                end(self._job(job_id), params["reason"])
-                successful.append(job_id)
-            except ServiceError as error:
-                errors.append({"job": job_id, "code": error.code, "message": error.message})
+            job = self._found(job_id)
+            if job is None and not limits.JOB_ID.fullmatch(job_id):
+                message = f"{job_id!r} is no job id"
+                errors.append({"job": job_id, "code": "ValidationException", "message": message})
+                continue
+            # one that can't be found counts as done
+            if job is not None:
+                end(job, params["reason"])
+            successful.append(job_id)
         return {"successful": successful, "errors": errors}
 
     def _tags(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -252,6 +269,7 @@ class BatchService:
 
     def _tag(self, params: dict[str, Any]) -> dict[str, Any]:
         save, tags = self._tagged(params["resourceArn"])
+        check_tags(params["tags"])
         if len({**tags, **params["tags"]}) > limits.TAGS:
             raise client_error(f"at most {limits.TAGS} tags")
         tags.update(params["tags"])
@@ -269,6 +287,8 @@ class BatchService:
         """What is to be called when the tags have changed, and the tags, to be changed in place."""
         if ":job/" in arn:
             job = self._job(arn.rpartition("/")[2])
+            if job.parent is not None:
+                raise client_error(f"tags of a child job are not supported: {arn}")
             return (lambda: self._store.save_spec(job)), job.spec.tags
         if ":job-definition/" in arn:
             definition = self._definitions.tagged(arn)
@@ -276,17 +296,25 @@ class BatchService:
                 return (lambda: self._definitions.save(definition)), definition.setdefault(
                     "tags", {}
                 )
-        record = self._queues.tagged(arn)
-        if record is None:
-            raise client_error(f"there is no resource {arn!r}")
-        return (lambda: self._queues.save(record)), record.setdefault("tags", {})
+        for find, save in (
+            (self._queues.tagged, self._queues.save),
+            (self._policies.tagged, self._policies.save),
+            (self._consumables.tagged, self._consumables.save),
+        ):
+            record = find(arn)
+            if record is not None:
+                return partial(save, record), record.setdefault("tags", {})
+        raise client_error(f"there is no resource {arn!r}")
 
     def _job(self, job_id: str) -> Job:
-        with self._table.lock:
-            job = self._table.find(job_id.rpartition("/")[2])
+        job = self._found(job_id)
         if job is None:
             raise client_error(f"Job {job_id} does not exist")
         return job
+
+    def _found(self, job_id: str) -> Job | None:
+        with self._table.lock:
+            return self._table.find(job_id.rpartition("/")[2])
 
     def _waking(self, handler: Handler) -> Handler:
         def call(params: dict[str, Any]) -> Mapping[str, Any] | None:
@@ -295,6 +323,13 @@ class BatchService:
             return output
 
         return call
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > limits.END_REASON_CHARACTERS:
+        raise client_error(
+            f"reason can have {limits.END_REASON_CHARACTERS} characters, not {len(reason)}"
+        )
 
 
 def _payload_bytes(params: Mapping[str, Any]) -> int:

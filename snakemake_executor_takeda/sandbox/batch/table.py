@@ -134,9 +134,10 @@ class Table:
             self._changed[job.job_id] = job
 
     def fail(self, job: Job, reason: str) -> None:
-        """End a job that is not running."""
-        self.before_change(job)
-        job.status_reason = reason
+        """End a job that is not running; if it is of several nodes, with them."""
+        for one in with_children(job) if job.is_multinode else [job]:
+            self.before_change(one)
+            one.status_reason, one.stopped_at = reason, self._clock_ms()
         self._finish(job, Status.FAILED)
 
     def end_attempt(self, job: Job, ending: Ending) -> None:

@@ -75,8 +75,9 @@ def job_summary(job: Job, arn_prefix: str) -> dict[str, Any]:
         "arrayProperties": array_properties(job),
         "nodeProperties": node_summary(job),
         "jobDefinition": job.spec.definition_arn,
-        "isCancelled": job.is_cancelled,
-        "isTerminated": job.is_terminated,
+        # unlike in a JobDetail, only where it is true
+        "isCancelled": job.is_cancelled or None,
+        "isTerminated": job.is_terminated or None,
         "shareIdentifier": job.spec.share_identifier,
     }
 
@@ -104,7 +105,7 @@ def job_arn(job: Job, arn_prefix: str) -> str:
 
 def array_properties(job: Job) -> dict[str, Any] | None:
     if job.index is not None and not job.is_node:
-        return {"size": job.spec.array_size, "index": job.index}
+        return {"index": job.index}
     if job.is_parent:
         return {
             "size": job.spec.array_size,
