@@ -10,7 +10,7 @@ from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm import client as client_module
 from snakemake_executor_takeda.backends.slurm import slurm_backend as module
 from snakemake_executor_takeda.backends.slurm.client import SlurmFull, SlurmRefused, SlurmSilent
-from snakemake_executor_takeda.values import FailureKind, TakedaError
+from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 
 @pytest.fixture
@@ -154,5 +154,5 @@ def test_array_limit_is_asked_once(make, fake, monkeypatch):
         fake, "settings", lambda: asked.append(1) or {"MaxArraySize": "51", "MaxJobCount": "100"}
     )
     backend = make()
-    assert [backend.array_limit(target()) for _ in range(3)] == [50, 50, 50]
+    assert [backend.array_limit(target(), Shape()) for _ in range(3)] == [50, 50, 50]
     assert len(asked) == 1

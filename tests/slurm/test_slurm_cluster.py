@@ -241,7 +241,7 @@ def test_a_slurm_that_is_down(make, tmp_path, slurm_env, monkeypatch):
 
 
 def test_the_array_limit_is_the_clusters(make):
-    assert make().array_limit(target()) == 1000
+    assert make().array_limit(target(), Shape()) == 1000
 
 
 def test_an_ended_controller_ends_no_task(make, slurm_env, monkeypatch):

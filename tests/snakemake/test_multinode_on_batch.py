@@ -132,7 +132,7 @@ def test_a_rank_that_fails_is_the_jobs_failure(command, tmp_path):
 def test_a_node_that_dies_ends_the_job_with_its_name(command, tmp_path):
     process = start(command, "long", tmp_path)
     wait_for(ranks_run, "the ranks do not run")
-    leader = min(of_nodes(2))
+    leader = min(of_nodes(2), key=lambda pid: processes.start_ticks(pid) or 0)
     os.killpg(leader, signal.SIGKILL)
     assert process.wait(timeout=120) == 1
     said = (tmp_path / "out").read_text()
