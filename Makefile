@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process.
+TEST_PROCESSES ?= 4
 export TAKEDA_SANDBOX_DIR ?= $(CURDIR)/.takeda/sandbox
 
 help: ## show this list
@@ -29,7 +31,7 @@ demo-compare: ## are the results of `make demo` and `make demo-plain` the same?
 	@workflows/outbreak/compare
 
 test: setup lint ## everything: lint, types, unit and integration tests with coverage
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 unit: setup ## the tests that take seconds
 	$(BIN)/pytest -m "not sandbox and not slurm and not docker" -q

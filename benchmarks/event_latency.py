@@ -4,8 +4,8 @@
 
 Starts a sandbox of its own and runs one array twice, once polled (`--takeda-poll-seconds` as it is by
 default) and once with `event_queue`, an SQS queue that an EventBridge rule fills. The children sleep, so that
-they end one after the other at random, six seconds apart on average. Latency is the time of the `succeeded`
-event, which is written just before Snakemake is told, less the job's `stoppedAt`. Prints a JSON object.
+they end one after the other at random, six seconds apart on average. Latency is the time at which Snakemake
+says "Finished jobid", less the job's `stoppedAt`. Prints a JSON object.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import argparse
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime
 from pathlib import Path
 
 import boto3
@@ -87,16 +87,22 @@ def measure(mode: str, seconds: list[float], folder: Path) -> dict[str, object]:
         *("--jobs", str(len(seconds)), "--max-jobs-per-timespan", "100000/1s"),
     ]
     before = batch_calls()
-    with (folder / "snakemake.log").open("w") as log:
-        begun = time.monotonic()
-        done = subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=False)
-        elapsed = time.monotonic() - begun
-    if done.returncode:
-        sys.exit((folder / "snakemake.log").read_text())
+    said, finished_at = [], {}
+    begun = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        for line in process.stdout or ():
+            said.append(line)
+            if match := re.match(r"Finished jobid: (\d+) ", line):
+                finished_at[int(match[1])] = time.time()
+    elapsed = time.monotonic() - begun
+    if process.returncode:
+        sys.exit("".join(said))
     calls = {name: count - before.get(name, 0) for name, count in batch_calls().items()}
     lines = (folder / ".snakemake/takeda/events.jsonl").read_text().splitlines()
     reported = {
-        event["external_id"]: datetime.fromisoformat(event["time"]).timestamp()
+        event["external_id"]: finished_at[event["job_id"]]
         for event in map(json.loads, lines)
         if event["event"] == "succeeded"
     }

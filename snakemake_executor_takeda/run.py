@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import queue
 import sqlite3
 import threading
 from collections import Counter
@@ -59,6 +60,8 @@ class OpenJob:
     external_id: str | None = None
     announced: bool = False
     started: bool = False
+    has_ended: bool = False
+    """Its end is written down; Snakemake may not have heard of it yet."""
     reported: bool = False
     failures: dict[str, Counter[FailureKind]] = field(default_factory=dict)
     """How often it failed quietly, by target and kind."""
@@ -70,8 +73,9 @@ class OpenJob:
 class Run:
     """`take` → Dispatcher (route, coalesce) → Lane (submit, watch) → report to the executor.
 
-    An open job is in `_open` until its one report. Only its lane, or the dispatcher before there is
-    one, reports it; what throws on the way there ends in `_rescue`.
+    An open job is in `_open` until its one report. Its lane sends it again or passes its outcome on to
+    the one reporting thread; the dispatcher reports what never came to a lane; what throws on the way
+    ends in `_rescue`.
     Raises TakedaError where policy, targets or storage do not fit; nothing is left behind then.
     """
 
@@ -86,6 +90,8 @@ class Run:
         self._lanes: dict[str, Lane] = {}
         self._backends: dict[str, Backend] = {}
         self._closers: list[Callable[[], None]] = []
+        self._outcomes: queue.SimpleQueue[tuple[OpenJob, Outcome] | None] = queue.SimpleQueue()
+        self._reporter = threading.Thread(target=self._report, name="takeda-reporter", daemon=True)
         self._refused_backends: dict[str, TakedaError] = {}
         self._cancelled = False
         self._closed = False
@@ -137,7 +143,8 @@ class Run:
         with self._lock:
             remaining, self._open = list(self._open.values()), {}
         for open_job in remaining:
-            self._event("cancelled", open_job)
+            if not open_job.has_ended:
+                self._event("cancelled", open_job)
 
     def close(self) -> None:
         """Say what was done, and free everything. Safe to call twice."""
@@ -150,6 +157,8 @@ class Run:
             lane.stop()
         for thread in (self._dispatcher, *lanes):
             _join(thread, CANCEL_TIMEOUT_SECONDS)
+        self._outcomes.put(None)
+        _join(self._reporter, CANCEL_TIMEOUT_SECONDS)
         try:
             table = self._summary.text()
             if table:
@@ -182,7 +191,7 @@ class Run:
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
         self._record(lambda: self._ledger.refuse(submission, outcome))
-        self._settle_all({task.task_id: outcome for task in submission.tasks})
+        self._settle({task.task_id: outcome for task in submission.tasks})
 
     def started(self, update: Update) -> None:
         open_job = self._open_job(update.task_id)
@@ -200,7 +209,7 @@ class Run:
         outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
         outcomes |= self._without_outputs(outcomes)
         self._record(lambda: self._ledger.end(outcomes))
-        self._settle_all(outcomes)
+        self._settle(outcomes)
 
     def trouble(self, message: str) -> None:
         self._logger.warning(f"takeda: {message}")
@@ -235,46 +244,62 @@ class Run:
                 failures[task_id] = replace(outcomes[task_id], kind=FailureKind.LOST, reason=reason)
         return failures
 
-    def _settle_all(self, outcomes: Mapping[str, Outcome]) -> None:
+    def _settle(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Send again what may be, and write down what has ended; leave the reports to another thread.
+        Snakemake takes up one finished job at a time, which with S3 is tens of milliseconds each, and
+        keeps whoever reports waiting: the lane has other jobs to submit and to watch meanwhile."""
         for task_id, outcome in outcomes.items():
+            open_job = self._open_job(task_id)
+            if open_job is None or open_job.placement is None or self._cancelled:
+                continue
             try:
-                self._settle(task_id, outcome)
+                if outcome.succeeded or not self._sent_again(open_job, open_job.placement, outcome):
+                    self._note_end(open_job, open_job.placement, outcome)
+                    self._outcomes.put((open_job, outcome))
             except Exception as error:  # noqa: BLE001 - one job's trouble must not keep the others
-                self._rescue(self._key_of_task.get(task_id, -1), error)
+                self._rescue(open_job, error)
 
-    def _rescue(self, key: int, error: Exception) -> None:
-        """Something threw on the way to a job's report: Snakemake must hear of the job all the same."""
-        with self._lock:
-            open_job = self._open.pop(key, None)
-        self._logger.error(f"takeda: a job could not be reported in full: {error!r}")
-        if open_job and not open_job.reported:
-            self._workflow.scheduler.error_callback(open_job.job)
-
-    def _settle(self, task_id: str, outcome: Outcome) -> None:
-        key = self._key_of_task.get(task_id, -1)
-        open_job = self._open_job(task_id)
-        if open_job is None or open_job.placement is None or self._cancelled:
-            return
-        placement = open_job.placement
-        if not outcome.succeeded and self._sent_again(open_job, placement, outcome):
-            return
-        with self._lock:
-            if self._open.get(key) is not open_job:
-                return
-        facts = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+    def _note_end(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> None:
+        open_job.has_ended = True
         self._summary.ended(open_job.ready.job, placement, outcome)
+        facts = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
         if outcome.succeeded:
             self._event("succeeded", open_job, facts)
+        else:
+            told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
+            self._event("failed", open_job, {**facts, **told, "log": outcome.log_location})
+
+    def _report(self) -> None:
+        """The reporting thread."""
+        while (item := self._outcomes.get()) is not None:
+            open_job, outcome = item
+            try:
+                self._report_end(open_job, outcome)
+            except Exception as error:  # noqa: BLE001 - one job's trouble must not keep the others
+                self._rescue(open_job, error)
+
+    def _rescue(self, open_job: OpenJob, error: Exception) -> None:
+        """Something threw on the way to a job's report: Snakemake must hear of the job all the same."""
+        self._logger.error(f"takeda: a job could not be reported in full: {error!r}")
+        if self._forget(open_job) and not open_job.reported:
+            self._workflow.scheduler.error_callback(open_job.job)
+
+    def _forget(self, open_job: OpenJob) -> bool:
+        """Take a job from the open ones; whether it was there."""
+        with self._lock:
+            return self._open.pop(open_job.ready.key, None) is not None
+
+    def _report_end(self, open_job: OpenJob, outcome: Outcome) -> None:
+        if self._cancelled:
+            return
+        if outcome.succeeded:
             self._look_again(open_job)
             self._fetch_for_input_functions(open_job)
             open_job.reported = True
             self._executor.report_job_success(open_job.info())
         else:
-            told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-            self._event("failed", open_job, {**facts, **told, "log": outcome.log_location})
             self._report_failure(open_job, outcome)
-        with self._lock:
-            self._open.pop(key, None)
+        self._forget(open_job)
 
     def _look_again(self, open_job: OpenJob) -> None:
         try:
@@ -371,9 +396,8 @@ class Run:
             self._event("failed", open_job, {"kind": outcome.kind, "reason": outcome.reason})
             self._report_failure(open_job, outcome)
         except Exception as trouble:  # noqa: BLE001 - one job's trouble must not keep the others
-            self._rescue(ready.key, trouble)
-        with self._lock:
-            self._open.pop(ready.key, None)
+            self._rescue(open_job, trouble)
+        self._forget(open_job)
 
     def _send(self, submission: Submission, keys: dict[str, int]) -> None:
         with self._lock:
@@ -442,6 +466,7 @@ class Run:
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
         )
+        self._reporter.start()
         self._dispatcher.start()
         self._closers.append(only_the_first_interrupt())
 

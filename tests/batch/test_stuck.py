@@ -136,6 +136,15 @@ def test_a_single_job_is_given_up_at_its_own_limit(scene):
     assert scene.kinds() == [FailureKind.NO_CAPACITY]
 
 
+def test_a_limit_shorter_than_the_notice_counts(scene):
+    scene.submit(1, target(runnable_notice=10, runnable_limit=3))
+    scene.at(2.9)
+    assert not scene.ended
+    scene.at(3)
+    scene.at(3.1)
+    assert scene.kinds() == [FailureKind.NO_CAPACITY]
+
+
 def test_children_that_have_started_go_on(scene):
     scene.submit(4, target(runnable_limit=15))
     scene.at(14)

@@ -211,8 +211,10 @@ def _limit_s(one: Watched) -> float | None:
 
 
 def _notice_s(one: Watched) -> float:
+    """After how long it is looked at: no later than it would be given up."""
     options: BatchOptions = one.target.options
-    return options.runnable_notice * _MINUTE_S
+    notice, limit = options.runnable_notice, options.runnable_limit
+    return _MINUTE_S * (notice if limit is None else min(notice, limit))
 
 
 def _needs(detail: Mapping[str, Any]) -> Needs:
@@ -229,9 +231,8 @@ def _who(one: Watched) -> str:
 
 def _then(one: Watched, found: Diagnosis) -> str:
     """What will be done about it, if anything."""
-    options: BatchOptions = one.target.options
     if found.is_definite:
-        return f" Unless that is mended within {options.runnable_notice:g} min it fails."
+        return f" Unless that is mended within {_notice_s(one) / _MINUTE_S:g} min it fails."
     limit = limit_min(one)
     if limit is None:
         return ""
