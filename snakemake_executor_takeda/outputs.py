@@ -75,6 +75,7 @@ class OutputCheck:
         """Those of these sorted keys that a listing shows which leaps from one to the next, as long as
         they lie close enough together. Whether it may be read at all is left to the HEADs to say."""
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         found: set[str] = set()
         start = 0
@@ -86,22 +87,25 @@ class OutputCheck:
                     StartAfter=_just_before(keys[start]),
                     MaxKeys=min(LISTING_PAGE, MOST_LISTED_PER_HIT * (len(keys) - start)),
                 )
-            except (BotoCoreError, ClientError):
+            except (BotoCoreError, ClientError, ResponseParserError):
                 break
             listed = [item["Key"] for item in page.get("Contents", ())]
             hits = set(listed).intersection(keys[start:])
             found |= hits
-            if not page.get("IsTruncated") or len(listed) > MOST_LISTED_PER_HIT * len(hits):
+            if not page.get("IsTruncated") or not listed:
+                break
+            if len(listed) > MOST_LISTED_PER_HIT * len(hits):
                 break
             start = bisect_right(keys, listed[-1], lo=start)
         return found
 
     def _problem(self, file: File) -> str | None:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         try:
             return None if self._exists(file) else MISSING
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             return str(error)
 
     def _exists(self, file: File) -> bool:

@@ -225,7 +225,11 @@ class Run:
             open_job = self._open_job(task_id)
             if outcome.succeeded and open_job:
                 outputs[task_id] = list(jobs.products(open_job.ready.job))
-        problems = self._output_check.problems(file for one in outputs.values() for file in one)
+        wanted = [file for one in outputs.values() for file in one if file.uri]
+        try:
+            problems = self._output_check.problems(wanted)
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, these jobs get their report
+            problems = dict.fromkeys(wanted, repr(error))
         failures = {}
         for task_id, files in outputs.items():
             absent = {str(file.uri): problems[file] for file in files if file in problems}
@@ -252,6 +256,8 @@ class Run:
             open_job = self._open_job(task_id)
             if open_job is None or open_job.placement is None or self._cancelled:
                 continue
+            if open_job.has_ended:
+                continue  # said twice; its report is on the way
             try:
                 if outcome.succeeded or not self._sent_again(open_job, open_job.placement, outcome):
                     self._note_end(open_job, open_job.placement, outcome)

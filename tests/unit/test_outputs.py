@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from snakemake_executor_takeda.outputs import FEWEST_TO_LIST, LISTING_PAGE, MISSING, OutputCheck
 from snakemake_executor_takeda.values import File
@@ -141,3 +142,29 @@ def test_names_of_any_script_and_sign():
 
 def test_files_outside_s3_are_snakemakes_business():
     assert problems(FakeS3(), [File("a", None), File("b", "http://x/b")]) == {}
+
+
+def test_an_answer_that_is_none_is_that_outputs_trouble():
+    """As of a proxy that puts a page of its own in S3's place."""
+    keys = {f"made/{n}.txt" for n in range(2 * FEWEST_TO_LIST)}
+    s3 = FakeS3(b=keys)
+    real = s3.head_object
+
+    def unreadable(**words):
+        raise ResponseParserError("invalid XML received")
+
+    s3.list_objects_v2 = unreadable
+    assert problems(s3, files(keys)) == {}
+    s3.head_object = lambda Bucket, Key: (
+        unreadable() if Key == "made/3.txt" else real(Bucket=Bucket, Key=Key)
+    )
+    assert problems(s3, files(keys)) == {
+        File("made/3.txt", "s3://b/made/3.txt"): "invalid XML received"
+    }
+
+
+def test_an_empty_page_that_says_there_is_more_ends_the_listing():
+    keys = {f"made/{n}.txt" for n in range(2 * FEWEST_TO_LIST)}
+    s3 = FakeS3(b=keys)
+    s3.list_objects_v2 = lambda **words: {"IsTruncated": True}
+    assert problems(s3, files(keys)) == {}

@@ -1,0 +1,97 @@
+"""Each job of a run gets its one report, whatever is thrown on the way to it."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from snakemake_executor_takeda import run as run_module
+from snakemake_executor_takeda.dispatching import Ready
+from snakemake_executor_takeda.reporting.summary import Summary
+from snakemake_executor_takeda.run import OpenJob, Run
+from snakemake_executor_takeda.values import (
+    File,
+    JobSpec,
+    NamedFiles,
+    Outcome,
+    Placement,
+    Shape,
+    Target,
+    Update,
+)
+
+TARGET = Target("t", "fake")
+
+
+class Silent:
+    """Takes every call and says nothing."""
+
+    def __getattr__(self, name):
+        return lambda *words, **named: None
+
+
+class Executor:
+    """Snakemake's side: counts the reports of each job."""
+
+    def __init__(self):
+        self.logger = Silent()
+        self.failed, self.succeeded = Counter(), Counter()
+        self.workflow = SimpleNamespace(
+            executor_settings=SimpleNamespace(interruptions=2),
+            scheduler=SimpleNamespace(error_callback=lambda job: self.failed.update([job.name])),
+            dag=SimpleNamespace(depending={}),
+        )
+
+    def report_job_success(self, info):
+        self.succeeded[info.job.name] += 1
+
+    def report_job_error(self, info, msg):
+        self.failed[info.job.name] += 1
+
+
+class Job:
+    def __init__(self, name):
+        self.name = name
+        self.output = ()
+
+    def is_group(self):
+        return False
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """A run without backends: jobs `a` and `b` were sent as the tasks of these names."""
+    monkeypatch.setattr(run_module.Run, "_assemble", lambda self: None)
+    one = Run(Executor())
+    one._ledger = one._events = one._dispatcher = Silent()
+    one._summary = Summary()
+    one._fallback_of = lambda spec, target: None
+    for key, name in enumerate("ab"):
+        made = NamedFiles(None, (File(f"{name}.txt", f"s3://b/{name}.txt"),), is_list=False)
+        spec = JobSpec(key, "r", {}, 1, Shape(), {}, outputs=(made,))
+        one._open[key] = OpenJob(Job(name), Ready(key, spec, ()), Placement(TARGET, ()))
+        one._key_of_task[name] = key
+    return one
+
+
+def reported(run):
+    """What Snakemake heard: succeeded and failed jobs."""
+    run._outcomes.put(None)
+    run._report()
+    return dict(run._executor.succeeded), dict(run._executor.failed)
+
+
+def test_each_is_reported_once(run):
+    run.ended([Update("a", Outcome())])
+    run.ended([Update("a", Outcome()), Update("b", Outcome())])
+    assert reported(run) == ({"a": 1, "b": 1}, {})
+    assert not run._open
+
+
+def test_a_look_for_outputs_that_throws_loses_no_job(run):
+    def throw(outputs):
+        raise IndexError(len(list(outputs)))
+
+    run._output_check = SimpleNamespace(problems=throw)
+    run.ended([Update("a", Outcome()), Update("b", Outcome())])
+    assert reported(run) == ({}, {"a": 1, "b": 1})
