@@ -275,3 +275,27 @@ def test_after_progress_a_reason_is_said_again_before_anything_follows(scene):
     scene.at(15)
     assert len(scene.at(27)) == 1
     assert len(scene.ended) == 1
+
+
+def test_what_is_only_sent_moves_no_queue(scene):
+    """Others of the run that join the wait, and those given up in it, hold nobody back."""
+    to = replace(target(), fallback="od")
+    waits = {}
+    for number in range(1, 13):
+        scene.submit(1, to, number=number)
+        waits[f"run1-s{number}-t0"] = scene.now
+        scene.at(scene.now / MINUTE + 8)
+        for task_id in scene.ended.keys() & waits.keys():
+            waits[task_id] = scene.now - waits[task_id]
+            assert waits.pop(task_id) <= 39 * MINUTE
+    assert "RUNNABLE for 10 min: align on target spot (queue q, job0)" in scene.notes[0]
+    assert len(scene.ended) >= 8
+    assert set(scene.kinds()) == {FailureKind.NO_CAPACITY}
+
+
+def test_the_limit_that_a_fallback_brings_is_sooner_than_a_long_notice(scene):
+    scene.submit(1, replace(target(runnable_notice=60), fallback="od"))
+    scene.at(29.9)
+    assert not scene.ended
+    scene.at(30.5)
+    assert scene.kinds() == [FailureKind.NO_CAPACITY]

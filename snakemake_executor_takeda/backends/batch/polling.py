@@ -34,6 +34,8 @@ LONGEST_RECONCILE = 5
 EARLY_S = 300.0
 """An event may be ahead of the answer to SubmitJob: one of a job not known yet is kept this long."""
 MAX_EARLY = 20_000
+_NEVER_PLACED = frozenset({FailureKind.NO_CAPACITY, FailureKind.CONFIGURATION})
+"""Kinds of ends that, without a start, say nothing of the queue's machines."""
 
 
 class Hearing(Protocol):
@@ -332,7 +334,10 @@ class Poller:
     def _explained(self, failed: Sequence[Failed], now: float) -> Iterator[Update]:
         for one, why in explain(self._clients, failed, sleep=self._sleep):
             if one.watched.is_open(one.task_id):
-                one.watched.says_end(one.task_id, one.detail["status"], now)
+                had_machine = bool(one.detail.get("startedAt")) or why.kind not in _NEVER_PLACED
+                one.watched.says_end(
+                    one.task_id, one.detail["status"], now, had_machine=had_machine
+                )
                 yield Update(one.task_id, why)
 
     def _missing(self, watched: Watched, task_ids: Iterable[str], now: float) -> Iterator[Update]:

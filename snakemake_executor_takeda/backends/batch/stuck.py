@@ -47,7 +47,7 @@ class StuckJobs:
     def __init__(self, clients: api.Clients) -> None:
         self._clients = clients
         self._moved_at: dict[str, float] = {}
-        """Queue → when a job of the run last started, ran or ended there, watched or not."""
+        """Queue → when a job of the run last had a machine there, watched or not."""
         self._waits: dict[str, _Wait] = {}
 
     def look(
@@ -56,7 +56,7 @@ class StuckJobs:
         """Notes about what waits for too long. `details` is what DescribeJobs said in this poll."""
         for one in watched:
             queue = one.target.options.queue
-            moved_at = now if one.occupies else one.moved_at
+            moved_at = now if one.occupies else one.ran_at
             self._moved_at[queue] = max(self._moved_at.get(queue, moved_at), moved_at)
         self._waits = {
             one.job_id: self._waits[one.job_id] for one in watched if one.job_id in self._waits
@@ -70,8 +70,8 @@ class StuckJobs:
                 yield from self._look_at(one, detail, facts, now)
 
     def _quiet_s(self, one: Watched, now: float) -> float:
-        """How long nothing has moved on its queue."""
-        return now - self._moved_at[one.target.options.queue]
+        """How long nothing of it has moved, nor anything on its queue."""
+        return now - max(one.moved_at, self._moved_at[one.target.options.queue])
 
     def _is_due(self, one: Watched, now: float) -> bool:
         wait = self._waits.get(one.job_id)
@@ -213,7 +213,7 @@ def _limit_s(one: Watched) -> float | None:
 def _notice_s(one: Watched) -> float:
     """After how long it is looked at: no later than it would be given up."""
     options: BatchOptions = one.target.options
-    notice, limit = options.runnable_notice, options.runnable_limit
+    notice, limit = options.runnable_notice, limit_min(one)
     return _MINUTE_S * (notice if limit is None else min(notice, limit))
 
 

@@ -39,6 +39,8 @@ class Watched:
         """Whether one of its jobs starts or runs, as of the last answer."""
         self.moved_at = now
         """When the service accepted it, or when a job of it started or ended for the last time."""
+        self.ran_at = _LONG_AGO
+        """When the service last gave a job of it a machine, as far as is known."""
 
     @property
     def job_id(self) -> str:
@@ -81,11 +83,13 @@ class Watched:
         self.said.clear()
         self.active = active
 
-    def says_end(self, task_id: str, state: str, now: float) -> None:
+    def says_end(self, task_id: str, state: str, now: float, *, had_machine: bool = True) -> None:
         self.said[task_id] = state
         self.seen[state] += 1
         self.started.discard(task_id)
         self.moved_at = now
+        if had_machine:
+            self.ran_at = now
 
     def says_start(self, task_id: str, now: float) -> bool:
         """False where it was said before."""
@@ -93,7 +97,7 @@ class Watched:
             return False
         self.started.add(task_id)
         self.occupies = True
-        self.moved_at = now
+        self.moved_at = self.ran_at = now
         return True
 
     def counts(self, detail: Mapping[str, Any], now: float) -> Mapping[str, int]:
