@@ -11,6 +11,7 @@ from botocore.validate import ParamValidator
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
+from snakemake_executor_takeda.backends.batch.doubles import Doubles
 from snakemake_executor_takeda.backends.batch.instances import (
     architecture_problem,
     fitted_memory,
@@ -339,6 +340,108 @@ def test_a_list_that_lags_does_not_double_a_job(clients, sender):
     batch.submit_job = accepted_then_lost
     assert sender.submit(submission(1)).external_id == "job0"
     assert len(batch.jobs) == 1
+
+
+def unanswered(batch, times=1):
+    """SubmitJob is done, but so often the answer is lost."""
+
+    def submit_job(**arguments):
+        nonlocal times
+        answer = FakeBatch.submit_job(batch, **arguments)
+        times -= 1
+        if times >= 0:
+            raise refusal("SubmitJob", "ServerException", status=500)
+        return answer
+
+    batch.submit_job = submit_job
+
+
+def hide_jobs(batch):
+    """Lists lag behind; → what ends that."""
+    real = batch.list_jobs
+    batch.list_jobs = lambda **words: {"jobSummaryList": []}
+    return lambda: setattr(batch, "list_jobs", real)
+
+
+@pytest.fixture
+def doubles(clients):
+    one = Doubles(clients, clock=lambda: one.now)
+    one.now = 0.0
+    return one
+
+
+@pytest.fixture
+def doubter(clients, doubles):
+    fast = TokenBucket(10_000, burst=10_000)
+    return Submitter(clients, context(), sleep=lambda _: None, rate=fast, doubles=doubles)
+
+
+def alive(batch):
+    return [i for i, job in batch.jobs.items() if job["status"] not in ("SUCCEEDED", "FAILED")]
+
+
+def test_a_second_job_that_lists_showed_too_late_is_ended(clients, doubter, doubles, caplog):
+    unanswered(clients.batch)
+    show = hide_jobs(clients.batch)
+    assert doubter.submit(submission(1)).external_id == "job1"
+    doubles.now = 9.0
+    show()
+    doubles.end()
+    assert alive(clients.batch) == ["job0", "job1"]
+    doubles.now = 10.0
+    clients.batch.errors["ListJobs"] = [refusal("ListJobs", "ServerException", status=500)]
+    doubles.end()
+    doubles.now = 30.0
+    doubles.end()
+    assert alive(clients.batch) == ["job1"]
+    assert "job0 is ended" in caplog.text
+    for doubles.now in (60.0, 120.0):
+        doubles.end()
+    calls = clients.batch.calls["ListJobs"]
+    doubles.end()
+    doubles.end(at_last=True)
+    assert clients.batch.calls["ListJobs"] == calls
+
+
+def test_a_job_of_a_submission_that_was_given_up_is_ended(clients, doubter, doubles):
+    unanswered(clients.batch, times=100)
+    show = hide_jobs(clients.batch)
+    with pytest.raises(SubmissionError):
+        doubter.submit(submission(2))
+    show()
+    doubles.end(at_last=True)
+    assert not alive(clients.batch)
+
+
+def test_what_was_sent_anew_with_another_definition_goes_on(clients, doubter, doubles):
+    doubter.submit(submission(1))
+    clients.batch.definitions.clear()
+    arn = "arn:aws:batch:eu-west-1:123456789012:job-definition/new:2"
+    clients.batch.register_job_definition = lambda **words: {"jobDefinitionArn": arn}
+    clients.batch.errors["SubmitJob"] = [
+        refusal("SubmitJob", "ServerException", status=500),
+        refusal("SubmitJob", "ClientException", "not active"),
+    ]
+    assert doubter.submit(submission(1, number=2)).external_id == "job1"
+    doubles.end(at_last=True)
+    assert alive(clients.batch) == ["job0", "job1"]
+
+
+def test_a_plain_look_that_finds_the_job_leaves_no_doubt(clients, doubter, doubles):
+    unanswered(clients.batch)
+    doubter.submit(submission(1))
+    calls = clients.batch.calls["ListJobs"]
+    doubles.end(at_last=True)
+    assert clients.batch.calls["ListJobs"] == calls
+
+
+def test_an_answer_that_names_no_job_is_no_answer(clients, sender):
+    """As of a proxy on the way, after which the job may be there or not."""
+    real = clients.batch.submit_job
+    answers = [{"message": "<html>"}]
+    clients.batch.submit_job = lambda **words: real(**words) and answers.pop()
+    assert sender.submit(submission(1)).external_id == "job0"
+    assert len(clients.batch.jobs) == 1
 
 
 # Job definitions.

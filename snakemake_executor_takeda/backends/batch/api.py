@@ -87,12 +87,17 @@ def list_children(batch: BatchClient, parent_id: str, status: Any) -> Iterator[d
             yield dict(summary)
 
 
-def find_job(batch: BatchClient, queue: str, name: str) -> str | None:
-    """Id of the newest job of exactly this name in the queue, whatever its state."""
+def jobs_named(batch: BatchClient, queue: str, name: str) -> list[dict[str, Any]]:
+    """JobSummary of the jobs of exactly this name in the queue, whatever their state."""
     pages = batch.get_paginator("list_jobs").paginate(
         jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}]
     )
-    found = [job for page in pages for job in page["jobSummaryList"] if job["jobName"] == name]
+    return [dict(j) for page in pages for j in page["jobSummaryList"] if j["jobName"] == name]
+
+
+def find_job(batch: BatchClient, queue: str, name: str) -> str | None:
+    """Id of the newest of them."""
+    found = jobs_named(batch, queue, name)
     return max(found, key=lambda job: job.get("createdAt", 0))["jobId"] if found else None
 
 

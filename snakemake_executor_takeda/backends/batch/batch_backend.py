@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
+from snakemake_executor_takeda.backends.batch.doubles import Doubles
 from snakemake_executor_takeda.backends.batch.listening import Ears, check_event_queues
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
@@ -45,7 +46,8 @@ class BatchBackend:
         self._context = context
         self._regions = {target.options.region for target in targets}
         self._clients = clients or Clients(next(iter(self._regions), None))
-        self._submitter = Submitter(self._clients, context)
+        self._doubles = Doubles(self._clients)
+        self._submitter = Submitter(self._clients, context, doubles=self._doubles)
         self._ears = Ears()
         self._event_queues: Mapping[str, str] = {}
         self._poller = Poller(self._clients, self._ears)
@@ -97,6 +99,7 @@ class BatchBackend:
 
         if not active:
             return
+        self._doubles.end()
         try:
             yield from self._poller.poll(
                 [replace(one, submission=on_rule_target(one.submission)) for one in active]
@@ -131,3 +134,4 @@ class BatchBackend:
     def close(self) -> None:
         """The clients hold nothing but idle connections; the threads that listen end by themselves."""
         self._ears.close()
+        self._doubles.end(at_last=True)

@@ -15,6 +15,7 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.definitions import definition_of
+from snakemake_executor_takeda.backends.batch.doubles import Doubles
 from snakemake_executor_takeda.backends.batch.multinode import (
     check_launcher,
     is_multinode,
@@ -66,11 +67,13 @@ class Submitter:
         context: RunContext,
         sleep: Callable[[float], object] = time.sleep,
         rate: TokenBucket = _all_submits,
+        doubles: Doubles | None = None,
     ) -> None:
         self._clients = clients
         self._context = context
         self._sleep = sleep
         self._rate = rate
+        self._doubles = doubles or Doubles(clients)
         self._definitions: dict[str, str] = {}
         self._told: set[str] = set()
 
@@ -92,6 +95,7 @@ class Submitter:
             raise SubmissionError(
                 FailureKind.LOST, f"AWS did not answer: {error}", "see the network and the endpoint"
             ) from error
+        self._doubles.goes_on(request["jobName"], job_id)
         return accepted(submission, job_id)
 
     def _tell_of_lowered_memory(self, submission: Submission) -> None:
@@ -141,31 +145,43 @@ class Submitter:
         """Send until it is accepted, but after an answer that never came look for the job first."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        doubtful = False
-        last: BaseException | None = None
-        for pause_s in (0.0, *PAUSES_S):
-            if pause_s:
-                self._sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
-            try:
-                if doubtful and (job_id := self._find(request)):
-                    return job_id
-                doubtful = False
-                self._rate.take()
-                return self._clients.batch_once.submit_job(**request)["jobId"]
-            except ClientError as error:
-                if aws.http_status(error) >= 500:
-                    # of SubmitJob; a look that failed leaves the doubt as it was
+        doubtful = is_unanswered = False
+        sent = 0
+        job_id: str | None = None
+        last: Exception | None = None
+        try:
+            for pause_s in (0.0, *PAUSES_S):
+                if pause_s:
+                    self._sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                try:
+                    if doubtful and (job_id := self._find(request)):
+                        return job_id
+                    doubtful = False
+                    self._rate.take()
+                    sent += 1
+                    answer = self._clients.batch_once.submit_job(**request)
+                    # without an id it is the answer of something on the way, not of Batch
+                    if job_id := answer.get("jobId"):
+                        return job_id
+                    doubtful, last = True, LookupError(f"an answer without a job: {answer}"[:500])
+                except ClientError as error:
+                    if aws.http_status(error) >= 500:
+                        # of SubmitJob; a look that failed leaves the doubt as it was
+                        doubtful = True
+                    elif not aws.is_throttling(error):
+                        raise
+                    last = error
+                except BotoCoreError as error:
+                    if not _passing(error):
+                        raise
                     doubtful = True
-                elif not aws.is_throttling(error):
-                    raise
-                last = error
-            except BotoCoreError as error:
-                if not _passing(error):
-                    raise
-                doubtful = True
-                last = error
-        if doubtful and (job_id := self._find(request)):
-            return job_id
+                    last = error
+                is_unanswered = is_unanswered or doubtful
+            if doubtful and (job_id := self._find(request)):
+                return job_id
+        finally:
+            if is_unanswered and (job_id is None or sent > 1):
+                self._doubles.may_exist(request["jobQueue"], request["jobName"])
         raise SubmissionError(
             FailureKind.LOST,
             f"SubmitJob failed {len(PAUSES_S) + 1} times, at last with: {last}",
