@@ -153,7 +153,8 @@ class Lane(threading.Thread):
             reason = f"its state could not be read: {type(error).__name__}: {error}"
             if self._give_up(reason):
                 self._end(active)
-                updates = _all_lost(active, reason)
+                said = {update.task_id for update in updates if update.outcome}
+                updates += (lost for lost in _all_lost(active, reason) if lost.task_id not in said)
         ended = [update for update in updates if update.outcome]
         self._forget({update.task_id for update in ended})
         for update in updates:

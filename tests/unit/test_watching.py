@@ -176,6 +176,23 @@ def test_a_poll_that_always_throws_ends_in_lost_with_its_words(run):
     assert [name for name, _ in listener.log].count("trouble") == 1
 
 
+def test_an_end_that_was_said_before_the_last_error_counts(run, monkeypatch):
+    """A success turned into a loss would run again."""
+    monkeypatch.setattr(watching, "PATIENCE_WITH_POLL_ERRORS_SECONDS", 0.0)
+
+    class Breaking(Fake):
+        def poll(self, active):
+            yield Update("s1-t1", Outcome())
+            raise KeyError("no such field")
+
+    lane, listener = run(Breaking())
+    lane.submit(submission(1, tasks=3))
+    listener.wait_for(3)
+    assert set(listener.ends.values()) == {1}
+    assert listener.outcomes["s1-t1"].succeeded
+    assert listener.outcomes["s1-t0"].kind == FailureKind.LOST
+
+
 def test_what_is_accepted_after_ctrl_c_is_ended_at_once(run):
     entered, go_on = threading.Event(), threading.Event()
 
