@@ -8,8 +8,9 @@ import threading
 import botocore.session
 import pytest
 from batch_fakes import FakeClients, context, refusal, submission, target, watch
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.validate import ParamValidator
+from pydantic import ValidationError
 
 from snakemake_executor_takeda.backends.batch import explaining
 from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
@@ -21,7 +22,7 @@ from snakemake_executor_takeda.backends.batch.listening import (
     check_event_queues,
 )
 from snakemake_executor_takeda.backends.batch.polling import Poller
-from snakemake_executor_takeda.values import FailureKind, TakedaError
+from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 MODEL = botocore.session.get_session().get_service_model("sqs")
 QUEUE = "arn:aws:batch:eu-west-1:123456789012:job-queue/q"
@@ -311,6 +312,20 @@ def test_a_slow_look_catches_what_never_came(poller, told, clients, clock):
     assert clients.batch.calls
 
 
+def test_a_failure_that_was_told_but_not_explained_is_asked_for_at_once(poller, told, clients):
+    """The message is deleted by then: nobody tells it again."""
+    backend = BatchBackend([target(capacity="on-demand")], context(), clients)
+    one = submission(1, to=target(capacity="on-demand"), shape=Shape(nodes=2))
+    active = [watch(one, backend.submit(one))]
+    list(poller.poll(active))
+    clients.batch.end("job0", "FAILED", statusReason=EXITED)
+    told.hear(event("job0", "FAILED", statusReason=EXITED))
+    clients.batch.errors["DescribeJobs"] = [refusal("DescribeJobs", "ServerException", status=500)]
+    with pytest.raises(ClientError):
+        list(poller.poll(active))
+    assert ends(poller.poll(active)).keys() == {"run1-s1-t0"}
+
+
 def test_while_nothing_is_told_everything_is_asked(clients, clock):
     told = Told(relied_on=False)
     poller = Poller(clients, told, clock=clock)
@@ -435,6 +450,19 @@ def test_a_queue_that_cannot_be_read_is_warned_of_once_and_not_relied_on(clients
     assert listener.is_relied_on("q")
 
 
+def test_an_answer_that_cannot_be_understood_is_a_silence_like_any_other(clients, caplog):
+    """A thread that died of it would be relied on for ever."""
+    clients.sqs.bodies = [event("a", "SUCCEEDED")]
+    listener, _ = ear(clients.sqs)
+    listener.listen_once()
+    assert listener.is_relied_on("q")
+    clients.sqs.errors["ReceiveMessage"] = [ValueError("no JSON")]
+    listener._ending.wait = lambda _: listener.stop()
+    listener.run()
+    assert not listener.is_relied_on("q")
+    assert "no JSON" in caplog.text
+
+
 def test_messages_that_cannot_be_deleted_are_heard_but_not_relied_on(clients):
     clients.sqs.bodies = [event("a", "SUCCEEDED")]
     clients.sqs.errors["DeleteMessageBatch"] = [refusal("DeleteMessageBatch", "AccessDenied")]
@@ -481,6 +509,14 @@ def test_a_queue_of_another_region_is_named(clients):
         "https://sqs.us-east-1.amazonaws.com/123456789012/takeda-events",
     ):
         assert "us-east-1, this run in eu-west-1" in check_fails(clients, queue)
+
+
+@pytest.mark.parametrize(
+    "queue", ["arn:aws:sqs", "arn:aws:sns:eu-west-1:123456789012:x", "https://[x", "two words"]
+)
+def test_what_names_no_queue_is_refused_with_what_to_write(queue):
+    with pytest.raises(ValidationError, match="is no SQS queue: write its name"):
+        target(event_queue=queue)
 
 
 def test_a_missing_right_names_the_rights(clients):

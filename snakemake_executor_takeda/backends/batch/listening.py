@@ -81,13 +81,11 @@ class Ear(threading.Thread):
         self._ending.set()
 
     def run(self) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         pause_s = FIRST_PAUSE_S
         while not self._ending.is_set():
             try:
                 only_foreign = self.listen_once()
-            except (BotoCoreError, ClientError) as error:
+            except Exception as error:  # noqa: BLE001 - a dead thread would be relied on for ever
                 self._fell_silent(error)
                 self._ending.wait(pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
@@ -151,9 +149,11 @@ class Ear(threading.Thread):
                 self.queue,
             )
 
-    def _fell_silent(self, error: Any) -> None:
+    def _fell_silent(self, error: Exception) -> None:
         """Warned of once for each kind of silence."""
-        what = aws.error_code(error) if hasattr(error, "response") else type(error).__name__
+        from botocore.exceptions import ClientError
+
+        what = aws.error_code(error) if isinstance(error, ClientError) else type(error).__name__
         if what != self._silence:
             self._silence = what
             _log.warning(

@@ -51,6 +51,10 @@ _SECRET = re.compile(
     r"|arn:[\w-]+:ssm:[\w-]+:\d{12}:parameter/[\w./-]+"
     r"|[\w./-]+"
 )
+_SQS_QUEUE = re.compile(
+    r"[A-Za-z0-9_-]{1,80}|arn:[\w-]+:sqs:[\w-]+:\d{12}:[A-Za-z0-9_-]{1,80}"
+    r"|https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?/[\w/.-]+"
+)
 _ULIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
     *("rss", "rtprio", "rttime", "sigpending", "stack"),
@@ -241,6 +245,16 @@ class BatchOptions(BaseModel):
                     "and a value has at most 256"
                 )
         return tags
+
+    @field_validator("event_queue")
+    @classmethod
+    def _event_queue_is_one(cls, queue: str | None) -> str | None:
+        if queue is not None and not _SQS_QUEUE.fullmatch(queue):
+            raise ValueError(
+                f"{queue!r} is no SQS queue: write its name (letters, digits, - and _), its URL, or its "
+                "ARN, arn:aws:sqs:REGION:ACCOUNT:NAME"
+            )
+        return queue
 
     @field_validator("secrets")
     @classmethod

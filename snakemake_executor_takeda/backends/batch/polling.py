@@ -122,7 +122,12 @@ class Poller:
                 failed.append(Failed(watched, task_id, job))
             else:
                 yield from self._news(watched, task_id, job, failed, now)
-        yield from self._explained(failed, now)
+        try:
+            yield from self._explained(failed, now)
+        except Exception:
+            # Nobody tells of it again: ask at once.
+            self._reconcile_at = now
+            raise
 
     def _events(self, now: float) -> list[Mapping[str, Any]]:
         """The latest event of each job that is known by now."""
