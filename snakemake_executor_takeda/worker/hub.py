@@ -155,7 +155,7 @@ class Hub:
                 meet_child(reader, writer, self._token), HANDSHAKE_SECONDS
             )
             hello = await asyncio.wait_for(connection.receive(), HANDSHAKE_SECONDS)
-        except (ConnectionError, TimeoutError):
+        except OSError:
             writer.close()  # somebody else
             return
         child = Child(hello["index"], hello["address"], connection, hello["unfit"])
@@ -185,7 +185,7 @@ class Hub:
                 message = await asyncio.wait_for(child.connection.receive(), SILENCE_SECONDS)
             except TimeoutError:
                 return f"it has said nothing for {SILENCE_SECONDS:.0f} s"
-            except ConnectionError as error:
+            except OSError as error:
                 return str(error)
             match message["type"]:
                 case "bye":

@@ -1,9 +1,11 @@
 """The worker on several nodes: who it is, what it tells launchers, and that nobody else has a say."""
 
 import asyncio
+import errno
 import io
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from snakemake_executor_takeda.worker import mpi, nodes
+from snakemake_executor_takeda.worker import hub, mpi, nodes
 from snakemake_executor_takeda.worker.exits import NODES_MISSING, NODES_UNFIT
 from snakemake_executor_takeda.worker.frames import (
     BrokenFrame,
@@ -189,6 +191,39 @@ def test_the_task_directory_is_filled_where_it_is_not_shared(tmp_path, monkeypat
     follower._make(tmp_path / "scratch" / "task")
     assert filled == [tmp_path / "scratch" / "task"]
     assert filled[0].is_dir()
+
+
+@pytest.mark.parametrize("end", [OSError(errno.EHOSTUNREACH, "No route to host"), "silence"])
+def test_a_node_whose_machine_is_gone_is_lost(tmp_path, monkeypatch, end):
+    """Its ranks would be waited for until the job's time limit."""
+    if end == "silence":
+        monkeypatch.setattr(hub, "SILENCE_SECONDS", 0.2)
+    lost = queue.Queue()
+    main = hub.Hub(
+        main=0,
+        count=2,
+        address="127.0.0.1",
+        token=TOKEN,
+        socket_path=tmp_path / "socket",
+        on_loss=lambda *words: lost.put(words),
+    )
+    port = main.start()
+
+    async def join():
+        connection = await meet_main(*await asyncio.open_connection("127.0.0.1", port), TOKEN)
+        connection.send({"index": 1, "address": "127.0.0.2", "unfit": None})
+        await connection.drain()
+        await asyncio.to_thread(main.wait, 10)
+        if end != "silence":
+            reader = main._children[1].connection._reader
+            main._loop.call_soon_threadsafe(reader.set_exception, end)
+        return await asyncio.to_thread(lost.get, timeout=10)
+
+    index, why = asyncio.run(join())
+    assert index == 1
+    assert "No route" in why or "has said nothing" in why
+    assert main.missing() == [1]
+    main.over()
 
 
 # Real workers, one for each node, without Batch.
