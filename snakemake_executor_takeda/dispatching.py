@@ -140,13 +140,20 @@ class Dispatcher(threading.Thread):
 
 
 def submission_key(task: Task, key_resources: frozenset[str]) -> Hashable:
-    """Tasks with equal keys may share an array if their sizes are near: same target, rule, CPUs, nodes,
-    container, and the same values of the resources that the backend turns into options of the whole
+    """Tasks with equal keys may share an array if their sizes are near: same target and fallback, rule,
+    CPUs, nodes, container, and the same values of the resources that the backend turns into options of the whole
     submission."""
     overrides = tuple(
         sorted(
             (name, task.job.resources[name]) for name in key_resources & task.job.resources.keys()
         )
     )
-    job = task.job
-    return (task.target.name, job.rule, without_sizes(job.shape), job.container, overrides)
+    job, target = task.job, task.target
+    return (
+        target.name,
+        target.fallback,
+        job.rule,
+        without_sizes(job.shape),
+        job.container,
+        overrides,
+    )

@@ -350,7 +350,7 @@ class Run:
             f"It is sent again to {step.target}."
         )
         reason = f"sent again after: {step.reason}"
-        open_job.placement = Placement(self._targets[step.target], (reason,))
+        open_job.placement = self._as_of(spec, Placement(self._targets[step.target], (reason,)))
         open_job.external_id, open_job.started = None, False
         self._event("resubmitted", open_job, {"reason": reason})
         again = replace(open_job.ready, placement=open_job.placement)
@@ -359,6 +359,15 @@ class Run:
         open_job.ready = again
         self._dispatcher.hand_over([again], step.delay_seconds)
         return True
+
+    def _as_of(self, spec: JobSpec, placement: Placement) -> Placement:
+        """The placement, its target with the fallback that this job may go to, if any: backends give a
+        job up sooner where it has one."""
+        target = placement.target
+        fallback = self._fallback_of(spec, target)
+        if fallback == target.fallback:
+            return placement
+        return replace(placement, target=replace(target, fallback=fallback))
 
     def _report_failure(self, open_job: OpenJob, outcome: Outcome) -> None:
         target = open_job.placement.target if open_job.placement else None
@@ -434,7 +443,7 @@ class Run:
         state = workdir / ".snakemake" / "takeda"
         state_dir = state / "runs" / run_id
         remote_prefix = assembly.remote_prefix_of(self._workflow, settings, run_id)
-        self._place = lambda spec: place(spec, policy)
+        self._place = lambda spec: self._as_of(spec, place(spec, policy))
         self._fallback_of = lambda spec, target: fallback_of(spec, target, policy)
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:

@@ -120,6 +120,7 @@ class Target:
     """`spot` or `on-demand`."""
     instances: tuple[str, ...] = ()
     fallback: str | None = None
+    """The target's own; in a placement that of the job, None where it may not go there."""
     efa: bool = False
     options: Any = None
     """An instance of the backend's own options model."""

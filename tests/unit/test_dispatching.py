@@ -2,6 +2,7 @@
 
 import queue
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -54,6 +55,13 @@ def test_jobs_of_other_rules_leave_by_themselves(dispatcher):
     one, sent = dispatcher
     one.hand_over([ready(1, "a"), ready(2, "b"), ready(3, "a")])
     assert sorted([sent.get(timeout=10), sent.get(timeout=10)]) == [[1, 3], [2]]
+
+
+def test_jobs_that_may_go_elsewhere_leave_by_themselves(dispatcher):
+    one, sent = dispatcher
+    to = [Placement(replace(TARGET, fallback=name), ()) for name in ("od", None)]
+    one.hand_over([replace(ready(key), placement=to[key % 2]) for key in range(4)])
+    assert sorted([sent.get(timeout=10), sent.get(timeout=10)]) == [[0, 2], [1, 3]]
 
 
 def test_what_differs_little_shares_an_array_and_what_differs_much_does_not(dispatcher):

@@ -1,6 +1,7 @@
 """Each job of a run gets its one report, whatever is thrown on the way to it."""
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from snakemake_executor_takeda.dispatching import Ready
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.run import OpenJob, Run
 from snakemake_executor_takeda.values import (
+    FailureKind,
     File,
     JobSpec,
     NamedFiles,
@@ -63,9 +65,12 @@ def run(monkeypatch):
     """A run without backends: jobs `a` and `b` were sent as the tasks of these names."""
     monkeypatch.setattr(run_module.Run, "_assemble", lambda self: None)
     one = Run(Executor())
-    one._ledger = one._events = one._dispatcher = Silent()
+    one._ledger = one._events = Silent()
     one._summary = Summary()
     one._fallback_of = lambda spec, target: None
+    one._targets = {"t": TARGET, "od": Target("od", "fake")}
+    one.sent = []
+    one._dispatcher = SimpleNamespace(hand_over=lambda ready, delay: one.sent.extend(ready))
     for key, name in enumerate("ab"):
         made = NamedFiles(None, (File(f"{name}.txt", f"s3://b/{name}.txt"),), is_list=False)
         spec = JobSpec(key, "r", {}, 1, Shape(), {}, outputs=(made,))
@@ -95,3 +100,18 @@ def test_a_look_for_outputs_that_throws_loses_no_job(run):
     run._output_check = SimpleNamespace(problems=throw)
     run.ended([Update("a", Outcome()), Update("b", Outcome())])
     assert reported(run) == ({}, {"a": 1, "b": 1})
+
+
+def test_a_target_has_the_fallback_that_the_job_has(run):
+    """A rule that names its target, or asks for Spot, may not go where the target's others go: it must
+    not be given up for it."""
+    job = run._open[0].ready.job
+    placement = Placement(replace(TARGET, fallback="od"), ("default",))
+    assert run._as_of(job, placement).target.fallback is None
+    run._fallback_of = lambda spec, target: "od"
+    assert run._as_of(job, placement) == placement
+    run._targets["od"] = replace(run._targets["od"], fallback="t")
+    run._fallback_of = lambda spec, target: "od" if target.name == "t" else None
+    run.ended([Update("a", Outcome(FailureKind.NO_CAPACITY))])
+    (again,) = run.sent
+    assert (again.placement.target.name, again.placement.target.fallback) == ("od", None)
