@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import queue
 import sqlite3
 import threading
@@ -481,6 +482,10 @@ class Run:
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
         )
+        # The workflow and all modules live as long as the run: what looks for garbage need not go
+        # through them again and again, which costs a long run a tenth of its CPU time.
+        gc.freeze()
+        self._closers.append(gc.unfreeze)
         self._reporter.start()
         self._dispatcher.start()
         self._closers.append(only_the_first_interrupt())
