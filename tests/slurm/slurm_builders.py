@@ -44,9 +44,14 @@ def context(tmp_path, run_id="run"):
 
 
 class FakeSlurm:
-    """What SlurmClient offers, from values: `queue_is` is seen by polls, an exception is raised."""
+    """What `clients.base.SlurmClient` offers, from values: `queue_is` is seen by polls, an exception is raised."""
+
+    name = "a stand-in"
 
     def __init__(self):
+        self.requests = []
+        self.nodes_are = []
+        self.partitions_are = []
         self.queue_is = {}
         self.jobs_are = {}
         self.submits = []
@@ -73,8 +78,12 @@ class FakeSlurm:
         self.calls.append("find")
         return self.found
 
-    def submit(self, options, script):
+    def check_request(self, request):
+        pass
+
+    def submit(self, request, script):
         self.calls.append("submit")
+        self.requests.append(request)
         answer = self.submits.pop(0) if self.submits else "7"
         return self._or_raise(answer)
 
@@ -86,6 +95,15 @@ class FakeSlurm:
 
     def settings(self):
         return {"MaxArraySize": "1001", "MaxJobCount": "10000"}
+
+    def nodes(self):
+        return self._or_raise(self.nodes_are)
+
+    def partition_details(self):
+        return self._or_raise(self.partitions_are)
+
+    def close(self):
+        self.calls.append("close")
 
     @staticmethod
     def _or_raise(answer):

@@ -12,7 +12,7 @@ from slurm_builders import TRUE, submission, target
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm import SlurmOptions, shape_key_resources
-from snakemake_executor_takeda.backends.slurm.arguments import sbatch_options
+from snakemake_executor_takeda.backends.slurm.arguments import job_request, sbatch_words
 from snakemake_executor_takeda.backends.slurm.extra import split_extra
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.values import FailureKind, Shape
@@ -21,17 +21,17 @@ WORK, LOGS = Path("/data/run"), Path("/data/run/logs/s1")
 
 
 def options_of(sent):
-    return sbatch_options(sent, sent.target.options, WORK, LOGS)
+    return sbatch_words(job_request(sent, sent.target.options, WORK, LOGS))
 
 
 def test_a_plain_task():
     sent = submission(shape=Shape(cpus=4, mem_mb=8000, runtime_min=90), on=target(partition="hpc"))
     assert options_of(sent) == [
         "--parsable",
+        "--no-requeue",
         "--job-name=takeda-align-1",
         "--chdir=/data/run",
         "--output=/data/run/logs/s1/0.log",
-        "--no-requeue",
         "--partition=hpc",
         "--nodes=1",
         "--ntasks=1",
@@ -45,14 +45,23 @@ def test_an_array():
     options = options_of(submission([TRUE] * 20))
     assert "--array=0-19" in options
     assert "--output=/data/run/logs/s1/%a.log" in options
+    throttled = target(array_throttle=5)
+    assert "--array=0-19%5" in options_of(submission([TRUE] * 20, on=throttled))
+    assert not any("array" in option for option in options_of(submission(on=throttled)))
+
+
+def test_nodes_to_keep_away_from():
+    sent = submission()
+    request = job_request(sent, sent.target.options, WORK, LOGS, exclude=["node-1", "node-7"])
+    assert "--exclude=node-1,node-7" in sbatch_words(request)
 
 
 def test_mpi_over_nodes():
     shape = Shape(cpus=2, nodes=2, tasks=4, tasks_per_node=2, mpi="srun --mpi=pmix", mem_mb=500)
     options = options_of(submission(shape=shape, nodes=2, tasks=4))
     assert options[5:] == [
-        "--ntasks=4",
         "--nodes=2",
+        "--ntasks=4",
         "--ntasks-per-node=2",
         "--cpus-per-task=2",
         "--mem=500M",
@@ -230,5 +239,5 @@ def test_no_value_leaves_its_quotes(tmp_path, path):
 
 def test_percent_in_a_path_is_no_pattern():
     sent = submission()
-    options = sbatch_options(sent, sent.target.options, WORK, Path("/data/100%a/logs"))
-    assert "--output=/data/100%%a/logs/0.log" in options
+    request = job_request(sent, sent.target.options, WORK, Path("/data/100%a/logs"))
+    assert request.log == "/data/100%%a/logs/0.log"

@@ -7,16 +7,20 @@ from slurm_builders import TRUE, FakeSlurm, active, context, sighting, submissio
 
 from snakemake_executor_takeda.backends import slurm as package
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.backends.slurm import client as client_module
 from snakemake_executor_takeda.backends.slurm import slurm_backend as module
-from snakemake_executor_takeda.backends.slurm.client import SlurmFull, SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.backends.slurm.clients import command_line
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmFull,
+    SlurmRefused,
+    SlurmSilent,
+)
 from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 
 @pytest.fixture
 def fake(monkeypatch):
     monkeypatch.setattr(module, "SUBMIT_PAUSES_SECONDS", (0.0, 0.0))
-    monkeypatch.setattr(client_module, "missing_commands", list)
+    monkeypatch.setattr(command_line, "missing_commands", list)
     monkeypatch.delenv("SLURM_CONF", raising=False)
     return FakeSlurm()
 
@@ -137,7 +141,7 @@ def test_scratch_that_cannot_be_written(make, tmp_path):
 
 
 def test_commands_that_are_missing(make, monkeypatch):
-    monkeypatch.setattr(client_module, "missing_commands", lambda: ["sbatch", "squeue"])
+    monkeypatch.setattr(command_line, "missing_commands", lambda: ["sbatch", "squeue"])
     with pytest.raises(TakedaError, match="not found: sbatch, squeue"):
         make().check()
 

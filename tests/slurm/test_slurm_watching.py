@@ -5,7 +5,7 @@ import json
 import pytest
 from slurm_builders import TRUE, FakeSlurm, active, sighting, submission
 
-from snakemake_executor_takeda.backends.slurm.client import SlurmSilent
+from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
 from snakemake_executor_takeda.values import FailureKind, Shape

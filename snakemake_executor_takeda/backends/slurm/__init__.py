@@ -1,7 +1,7 @@
-"""Slurm: arrays and MPI allocations on the partitions of a cluster, through its command line.
+"""Slurm: arrays and MPI allocations on the partitions of a cluster.
 
-`arguments` and `script` say what is submitted, `client` talks to Slurm (`answers` reads what it says),
-`records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `slurm_backend`
+`arguments` (giving a `request`) and `script` say what is submitted, `clients` talk to Slurm (`answers` and
+`facts` read what its commands say), `records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `slurm_backend`
 puts them together.
 """
 

@@ -48,6 +48,9 @@ class SlurmOptions(BaseModel):
     extra: tuple[str, ...] = Field(
         default=(), description="More options of sbatch, one a word, such as --exclusive."
     )
+    array_throttle: int | None = Field(
+        default=None, ge=1, description="Most tasks of one array that run at once."
+    )
     scratch: _Directory | None = Field(
         default=None,
         description="Directory on a shared file system for tasks' work directories, seen by all "

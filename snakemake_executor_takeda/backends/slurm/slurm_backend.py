@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.backends.slurm import client as slurm
 from snakemake_executor_takeda.backends.slurm.answers import task_id_of
-from snakemake_executor_takeda.backends.slurm.arguments import partitions_of, sbatch_options
+from snakemake_executor_takeda.backends.slurm.arguments import job_request, partitions_of
+from snakemake_executor_takeda.backends.slurm.clients import command_line
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmClient,
+    SlurmFull,
+    SlurmRefused,
+    SlurmSilent,
+)
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
+from snakemake_executor_takeda.backends.slurm.request import JobRequest, submission_environment
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
 from snakemake_executor_takeda.values import Accepted, FailureKind, TakedaError, submission_to_check
@@ -43,12 +50,12 @@ class SlurmBackend:
         self,
         targets: Sequence[Target],
         context: RunContext,
-        client: slurm.SlurmClient | None = None,
+        client: SlurmClient | None = None,
         watcher: Watcher | None = None,
     ) -> None:
         self._targets = targets
         self._context = context
-        self._client = client or slurm.SlurmClient()
+        self._client = client or command_line.CommandLine()
         self._exit_records = context.state_dir / "exits"
         self._logs = context.state_dir / "logs"
         self._manifests = context.state_dir / "manifests"
@@ -63,20 +70,20 @@ class SlurmBackend:
 
     def check(self) -> None:
         """Commands, controller, partitions and shared folders of every target."""
-        if missing := slurm.missing_commands():
+        if missing := command_line.missing_commands():
             raise TakedaError(
                 f"target {self._targets[0].name} needs Slurm's commands; not found: "
                 f"{', '.join(missing)}. Run on a node of the cluster, add their folder to PATH, or "
                 'start one here: takeda sandbox slurm up && eval "$(takeda sandbox env)"'
             )
-        if path := slurm.missing_configuration():
+        if path := command_line.missing_configuration():
             raise TakedaError(
                 f"SLURM_CONF names {path}, which does not exist. Is the sandbox down? "
                 "Start it (takeda sandbox slurm up) or unset SLURM_CONF."
             )
         try:
             known = self._client.partitions()
-        except (slurm.SlurmSilent, slurm.SlurmRefused) as error:
+        except (SlurmSilent, SlurmRefused) as error:
             raise TakedaError(
                 f"target {self._targets[0].name}: Slurm's controller does not answer: {error}. "
                 "`scontrol ping` says more; is SLURM_CONF right?"
@@ -89,14 +96,18 @@ class SlurmBackend:
 
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
-        sbatch_options(submission, target.options, self._context.workdir, self._logs)
+        request = self._request(submission, self._logs)
+        try:
+            self._client.check_request(request)
+        except ValueError as error:
+            raise _not_by_this_client(job, target, error) from error
 
     def array_limit(self, target: Target, shape: Shape) -> int:
         """Of the cluster: MaxArraySize and MaxJobCount, read once."""
         if self._array_limit is None:
             try:
                 self._array_limit = array_limit_of(self._client.settings())
-            except (slurm.SlurmSilent, slurm.SlurmRefused):
+            except (SlurmSilent, SlurmRefused):
                 return _DEFAULT_MAX_ARRAY_SIZE - 1
         return self._array_limit
 
@@ -106,7 +117,7 @@ class SlurmBackend:
     def submit(self, submission: Submission) -> Accepted:
         options: SlurmOptions = submission.target.options
         log_dir = self._logs / submission.submission_id
-        arguments = sbatch_options(submission, options, self._context.workdir, log_dir)
+        request = self._request(submission, log_dir)
         log_dir.mkdir(parents=True, exist_ok=True)
         manifest = self._manifests / submission.submission_id
         _write_private(manifest, encode_manifest(submission, self._context))
@@ -118,7 +129,7 @@ class SlurmBackend:
             scratch=self._scratch(submission.target),
         )
         with self._submitting:
-            job_id = self._submit(submission, arguments, script)
+            job_id = self._submit(submission, request, script)
             self._job_ids.add(job_id)
         count = len(submission.tasks)
         return Accepted(
@@ -152,7 +163,7 @@ class SlurmBackend:
                 if killed:
                     self._client.cancel(left, kill=True)
                 left = self._still_there(ids)
-            except (slurm.SlurmSilent, slurm.SlurmRefused):
+            except (SlurmSilent, SlurmRefused):
                 pass  # what was asked to end is asked again
             else:
                 if not left:
@@ -166,9 +177,18 @@ class SlurmBackend:
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        self._client.close()
 
-    def _submit(self, submission: Submission, arguments: list[str], script: str) -> str:
+    def _request(self, submission: Submission, log_dir: Path) -> JobRequest:
+        return job_request(
+            submission,
+            submission.target.options,
+            self._context.workdir,
+            log_dir,
+            environment=submission_environment(os.environ),
+        )
+
+    def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
         """The job's id. After a call that may or may not have come through, the job is looked for
         by its name, which is unique, so that it is never sent twice."""
         pauses = iter(SUBMIT_PAUSES_SECONDS)
@@ -178,12 +198,12 @@ class SlurmBackend:
                 raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
             try:
                 found = self._client.find(submission.name) if in_doubt else None
-                return found or self._client.submit(arguments, script)
-            except slurm.SlurmFull as error:
+                return found or self._client.submit(request, script)
+            except SlurmFull as error:
                 raise SubmissionError(FailureKind.NO_CAPACITY, str(error)) from error
-            except slurm.SlurmRefused as error:
+            except SlurmRefused as error:
                 raise _refusal(str(error), submission.target) from error
-            except slurm.SlurmSilent as error:
+            except SlurmSilent as error:
                 in_doubt = True
                 pause = next(pauses, None)
                 if pause is None:
@@ -242,6 +262,14 @@ def _check_partitions(target: Target, known: Sequence[str]) -> None:
             raise TakedaError(
                 f"target {target.name}: the cluster has no partition {name!r}.{_nearest(name, known)}"
             )
+
+
+def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
+    return SubmissionError(
+        FailureKind.CONFIGURATION,
+        f"rule {job.rule} on target {target.name}: {error}",
+        "Leave the option out, or set `client: command-line` for the target.",
+    )
 
 
 def _refusal(words: str, target: Target) -> SubmissionError:

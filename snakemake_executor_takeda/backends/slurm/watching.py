@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 from snakemake_executor_takeda.backends.slurm import states
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import log_path
-from snakemake_executor_takeda.backends.slurm.client import SlurmClient, SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmClient,
+    SlurmRefused,
+    SlurmSilent,
+)
 from snakemake_executor_takeda.backends.slurm.records import ExitRecord, ExitRecords, log_tail
 from snakemake_executor_takeda.backends.slurm.states import Doubt
 from snakemake_executor_takeda.values import FailureKind, Outcome, Update

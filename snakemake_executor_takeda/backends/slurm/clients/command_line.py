@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm.answers import (
     QUEUE_FORMAT,
@@ -20,6 +21,22 @@ from snakemake_executor_takeda.backends.slurm.answers import (
     read_queue,
     read_settings,
 )
+from snakemake_executor_takeda.backends.slurm.arguments import sbatch_words
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmFull,
+    SlurmRefused,
+    SlurmSilent,
+)
+from snakemake_executor_takeda.backends.slurm.facts import (
+    NodeFacts,
+    PartitionFacts,
+    read_nodes,
+    read_partitions,
+)
+from snakemake_executor_takeda.backends.slurm.request import submission_environment
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
 
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 QUERY_SECONDS = 60.0
@@ -28,7 +45,6 @@ SUBMIT_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
 IDS_PER_CALL = 1000
 
-_OWN_VARIABLES = re.compile(r"(SLURM|SBATCH|SRUN|SALLOC|SQUEUE|SCANCEL|SCONTROL|SINFO)_")
 _SILENCE = re.compile(
     r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)"
     r"|zero bytes were transmitted|unable to establish controller|communication (connection )?failure"
@@ -40,34 +56,25 @@ _FULL = re.compile(r"temporarily unable to accept job", re.IGNORECASE)
 _NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 
 
-class SlurmSilent(Exception):
-    """No answer from Slurm's controller: nothing is known, and nothing has ended."""
+class CommandLine:
+    """Speaks `base.SlurmClient` by the five commands."""
 
+    name = "command line"
 
-class SlurmFull(Exception):
-    """The cluster takes no more jobs at present."""
-
-
-class SlurmRefused(Exception):
-    """Slurm said no, in these words."""
-
-
-class SlurmClient:
-    """The five commands. Every method raises SlurmSilent when the controller does not answer."""
-
-    def submit(self, options: Sequence[str], script: str) -> str:
-        """Job id of a new job. Raises SlurmRefused or SlurmFull; after SlurmSilent the job may or
-        may not be there: look with `find`."""
-        done = _run(
-            ["sbatch", *options], submission_environment(os.environ), SUBMIT_SECONDS, script
-        )
+    def submit(self, request: JobRequest, script: str) -> str:
+        words = ["sbatch", *sbatch_words(request)]
+        # sbatch hands its own environment to the job.
+        needed = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
+        done = _run(words, needed | dict(request.environment), SUBMIT_SECONDS, script)
         job_id = read_job_id(done.stdout)
         if done.returncode == 0 and job_id:
             return job_id
         raise SlurmRefused(_words(done) or f"sbatch gave no job id: {done.stdout.strip()!r}")
 
+    def check_request(self, request: JobRequest) -> None:
+        """sbatch knows all of its own options."""
+
     def find(self, name: str) -> str | None:
-        """Id of the job of this name, ended or not; None where there is none."""
         rows = _ask(["squeue", "--noheader", "--me", "--states=all", f"--name={name}"], "%A|%F")
         for row in rows.splitlines():
             job_id, _, array_id = row.strip().partition("|")
@@ -75,19 +82,13 @@ class SlurmClient:
         return None
 
     def queue(self) -> dict[str, Sighting]:
-        """All of this user's tasks that Slurm still knows, by id: array tasks one by one.
-
-        Asked once: it is asked again at the next poll anyway.
-        """
         words = ["squeue", "--noheader", "--array", "--me", "--states=all"]
         return read_queue(_ask(words, QUEUE_FORMAT, tries=1))
 
     def unfinished(self) -> list[Sighting]:
-        """This user's jobs that have not ended; the waiting part of an array as one."""
         return list(read_queue(_ask(["squeue", "--noheader", "--me"], QUEUE_FORMAT)).values())
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
-        """What the controller remembers of one job and its array tasks; {} for nothing."""
         try:
             return read_jobs(_ask(["scontrol", "--oneliner", "show", "job", job_id]))
         except SlurmRefused as error:
@@ -96,7 +97,6 @@ class SlurmClient:
             raise
 
     def cancel(self, ids: Iterable[str], *, kill: bool = False) -> None:
-        """End jobs; those that have ended already are no error. `kill` sends SIGKILL at once."""
         how = ["--signal=KILL", "--full"] if kill else []
         for some in in_chunks(ids, IDS_PER_CALL):
             # scancel says no where one of many has ended: the caller looks at the queue instead.
@@ -104,12 +104,19 @@ class SlurmClient:
                 _ask(["scancel", *how, *some])
 
     def partitions(self) -> list[str]:
-        """Names of all partitions, hidden ones too."""
         return sorted(set(_ask(["sinfo", "--noheader", "--all"], "%R").split()))
 
     def settings(self) -> dict[str, str]:
-        """The cluster's configuration."""
         return read_settings(_ask(["scontrol", "show", "config"]))
+
+    def nodes(self) -> list[NodeFacts]:
+        return read_nodes(_ask(["scontrol", "--all", "--oneliner", "show", "node"]))
+
+    def partition_details(self) -> list[PartitionFacts]:
+        return read_partitions(_ask(["scontrol", "--all", "--oneliner", "show", "partition"]))
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 def missing_commands() -> list[str]:
@@ -120,18 +127,6 @@ def missing_configuration() -> str | None:
     """The file that SLURM_CONF names, where it is not there: the commands would wait for a minute."""
     path = os.environ.get("SLURM_CONF")
     return path if path and not Path(path).is_file() else None
-
-
-def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The caller's environment, which sbatch hands to the job, as Slurm's users expect.
-
-    Variables of an allocation that we may run in, or that change options, are left out.
-    """
-    return {
-        name: value
-        for name, value in environ.items()
-        if name == "SLURM_CONF" or not _OWN_VARIABLES.match(name)
-    }
 
 
 def _ask(words: list[str], layout: str | None = None, tries: int = 2) -> str:

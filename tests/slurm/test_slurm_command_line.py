@@ -1,16 +1,20 @@
-"""The client and Slurm's commands, played by scripts: environment, time limits, refusals, silence."""
+"""The command-line client and Slurm's commands, played by scripts: environment, time limits, refusals, silence."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_takeda.backends.slurm import client as module
-from snakemake_executor_takeda.backends.slurm.client import (
-    SlurmClient,
+from snakemake_executor_takeda.backends.slurm.clients import command_line as module
+from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmFull,
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
+from snakemake_executor_takeda.backends.slurm.request import JobRequest, submission_environment
+
+REQUEST = JobRequest("takeda-x-1", "/data", "/data/0.log")
 
 DOWN = "echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1"
 
@@ -34,8 +38,9 @@ def command(tmp_path, monkeypatch):
 
 def test_submit_gives_the_script_and_every_option_as_one_word(command):
     seen = command("sbatch", 'printf "%s\\n" "$@" > options; cat > script; echo 12')
-    assert SlurmClient().submit(["--comment=a b; $(id)", "--x"], "#!/bin/sh\ntrue\n") == "12"
-    assert (seen / "options").read_text() == "--comment=a b; $(id)\n--x\n"
+    request = replace(REQUEST, extra=("--comment=a b; $(id)", "--x"))
+    assert CommandLine().submit(request, "#!/bin/sh\ntrue\n") == "12"
+    assert (seen / "options").read_text().endswith("--comment=a b; $(id)\n--x\n")
     assert (seen / "script").read_text() == "#!/bin/sh\ntrue\n"
 
 
@@ -48,14 +53,14 @@ def test_jobs_get_the_callers_variables_but_none_of_an_enclosing_allocation(comm
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
     seen = command("sbatch", "env > variables; echo 12")
     command("squeue", "env > query_variables")
-    SlurmClient().submit([], "")
+    CommandLine().submit(replace(REQUEST, environment=submission_environment(os.environ)), "")
     variables = (seen / "variables").read_text().splitlines()
     assert "MY_VARIABLE=kept" in variables
     assert "LC_ALL=de_DE.UTF-8" in variables
     assert [line for line in variables if line.startswith(("SLURM", "SBATCH", "SQUEUE"))] == [
         f"SLURM_CONF={conf}"
     ]
-    SlurmClient().queue()
+    CommandLine().queue()
     assert "LC_ALL=C" in (seen / "query_variables").read_text().splitlines()
     assert "SQUEUE_STATES" not in (seen / "query_variables").read_text()
 
@@ -67,13 +72,13 @@ def test_refusal_in_slurms_words(command):
         "echo 'sbatch: error: Batch job submission failed: Invalid partition name specified' >&2; exit 1",
     )
     with pytest.raises(SlurmRefused, match=r"^invalid partition specified: nope; Batch job"):
-        SlurmClient().submit([], "")
+        CommandLine().submit(REQUEST, "")
 
 
 def test_an_answer_without_job_id_is_a_refusal(command):
     command("sbatch", "echo whatever")
     with pytest.raises(SlurmRefused, match="whatever"):
-        SlurmClient().submit([], "")
+        CommandLine().submit(REQUEST, "")
 
 
 def test_a_full_cluster_makes_sbatch_sleep(command, monkeypatch):
@@ -81,32 +86,32 @@ def test_a_full_cluster_makes_sbatch_sleep(command, monkeypatch):
     words = "Slurm temporarily unable to accept job, sleeping and retrying"
     command("sbatch", f"echo 'sbatch: error: {words}' >&2; exec sleep 60")
     with pytest.raises(SlurmFull):
-        SlurmClient().submit([], "")
+        CommandLine().submit(REQUEST, "")
 
 
 def test_no_answer_in_time_is_silence(command, monkeypatch):
     monkeypatch.setattr(module, "SUBMIT_SECONDS", 0.5)
     command("sbatch", "exec sleep 60")
     with pytest.raises(SlurmSilent):
-        SlurmClient().submit([], "")
+        CommandLine().submit(REQUEST, "")
 
 
 def test_a_question_is_asked_twice(command):
     seen = command("sinfo", f"echo x >> tries; [ $(wc -l < tries) = 2 ] || {{ {DOWN}; }}; echo hpc")
-    assert SlurmClient().partitions() == ["hpc"]
+    assert CommandLine().partitions() == ["hpc"]
     assert (seen / "tries").read_text() == "x\nx\n"
 
 
 @pytest.mark.parametrize("name", ["squeue", "scontrol", "sinfo", "scancel", "sbatch"])
 def test_a_controller_that_is_down_is_silence(command, name):
     command(name, DOWN)
-    client = SlurmClient()
+    client = CommandLine()
     calls = {
         "squeue": client.queue,
         "scontrol": lambda: client.jobs("1"),
         "sinfo": client.partitions,
         "scancel": lambda: client.cancel(["1"]),
-        "sbatch": lambda: client.submit([], ""),
+        "sbatch": lambda: client.submit(REQUEST, ""),
     }
     with pytest.raises(SlurmSilent):
         calls[name]()
@@ -116,26 +121,26 @@ def test_a_command_that_is_not_there_is_silence(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(module, "PAUSE_SECONDS", 0.0)
     with pytest.raises(SlurmSilent):
-        SlurmClient().queue()
+        CommandLine().queue()
     assert module.missing_commands() == list(module.COMMANDS)
 
 
 def test_a_job_that_slurm_forgot(command):
     command("scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert SlurmClient().jobs("99") == {}
+    assert CommandLine().jobs("99") == {}
 
 
 def test_cancelling_what_has_ended_is_no_error(command):
     seen = command(
         "scancel", 'echo "$@" >> calls; echo "scancel: error: Invalid job id" >&2; exit 1'
     )
-    SlurmClient().cancel([str(n) for n in range(2500)])
+    CommandLine().cancel([str(n) for n in range(2500)])
     calls = (seen / "calls").read_text().splitlines()
     assert [len(call.split()) for call in calls] == [1000, 1000, 500]
 
 
 def test_find_gives_the_arrays_id(command):
     command("squeue", "echo '15|12'; echo '16|12'")
-    assert SlurmClient().find("takeda-x-1") == "12"
+    assert CommandLine().find("takeda-x-1") == "12"
     command("squeue", "true")
-    assert SlurmClient().find("takeda-x-1") is None
+    assert CommandLine().find("takeda-x-1") is None

@@ -1,0 +1,1 @@
+"""The ways to speak to Slurm: all of them offer `base.SlurmClient`."""

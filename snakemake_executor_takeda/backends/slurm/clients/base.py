@@ -1,0 +1,71 @@
+"""What every way of speaking to Slurm offers, and the three answers that are no answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.answers import Sighting
+    from snakemake_executor_takeda.backends.slurm.facts import NodeFacts, PartitionFacts
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
+
+
+class SlurmSilent(Exception):
+    """No answer from Slurm's controller: nothing is known, and nothing has ended."""
+
+
+class SlurmFull(Exception):
+    """The cluster takes no more jobs at present."""
+
+
+class SlurmRefused(Exception):
+    """Slurm said no, in these words."""
+
+
+class SlurmClient(Protocol):
+    """One user's view of one cluster. Every method raises SlurmSilent when the controller does not
+    answer, and SlurmRefused for what it will not do."""
+
+    name: str
+    """For people: `command line`, `slurmrestd` or `pyslurm`."""
+
+    def submit(self, request: JobRequest, script: str) -> str:
+        """Job id of a new job. Raises SlurmFull, too. After SlurmSilent the job may or may not be
+        there: look with `find`."""
+
+    def check_request(self, request: JobRequest) -> None:
+        """Raises ValueError naming the option that this client can't pass on. Asks nobody."""
+
+    def find(self, name: str) -> str | None:
+        """Id of the job of this name, ended or not; None where there is none."""
+
+    def queue(self) -> dict[str, Sighting]:
+        """All of this user's tasks that Slurm still knows, by id: array tasks one by one.
+
+        Asked once: it is asked again at the next poll anyway.
+        """
+
+    def unfinished(self) -> list[Sighting]:
+        """This user's jobs that have not ended; the waiting part of an array may be one of them."""
+
+    def jobs(self, job_id: str) -> dict[str, Sighting]:
+        """What the controller remembers of one job and its array tasks; {} for nothing."""
+
+    def cancel(self, ids: Iterable[str], *, kill: bool = False) -> None:
+        """End jobs; those that have ended already are no error. `kill` sends SIGKILL at once."""
+
+    def partitions(self) -> list[str]:
+        """Names of all partitions, hidden ones too."""
+
+    def settings(self) -> dict[str, str]:
+        """The cluster's configuration, by the names of slurm.conf. A client may know only part."""
+
+    def nodes(self) -> Sequence[NodeFacts]:
+        """All nodes, powered down ones too."""
+
+    def partition_details(self) -> Sequence[PartitionFacts]:
+        """All partitions with their limits."""
+
+    def close(self) -> None:
+        """Free connections."""
