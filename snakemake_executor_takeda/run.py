@@ -185,7 +185,8 @@ class Run:
             if open_job is None:
                 continue
             open_job.external_id = accepted.task_external_ids[task.task_id]
-            self._event("submitted", open_job, {"submission": accepted.external_id, "tasks": count})
+            facts = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
+            self._event("submitted", open_job, facts)
             if not open_job.announced:
                 open_job.announced = True
                 self._announce(open_job)

@@ -26,6 +26,10 @@ class FailureKind(StrEnum):
     LOST = "lost"
 
 
+ANY_LAUNCHER = "true"
+"""A rule that says only that it is of MPI: which launcher starts its ranks is the target's choice."""
+
+
 @dataclass(frozen=True)
 class Shape:
     """What one job asks of a node. Tasks of one shape on one target can share an array."""
@@ -43,7 +47,7 @@ class Shape:
     """MPI ranks over all nodes."""
     tasks_per_node: int | None = None
     mpi: str | None = None
-    """The launcher as the rule gives it, such as `srun --mpi=pmix` or `mpirun`."""
+    """The launcher as the rule gives it, such as `srun --mpi=pmix` or `mpirun`, or ANY_LAUNCHER."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +176,8 @@ class Accepted:
     """Batch job id, Slurm job id or HealthOmics run id of the whole submission."""
     task_external_ids: Mapping[str, str]
     """task_id → what a person would look up: `parent:3`, `4711_3`, a run id."""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What the backend decided beyond the placement, and why: goes to the event log."""
 
 
 @dataclass(frozen=True)

@@ -264,10 +264,10 @@ def _of_instances(
     for group in groups:
         kind, resource = group.instance_type, group.resource
         for wanted in instances:
-            if wanted in group.features:
-                found = wanted
-            elif kind and kind.startswith(f"{wanted}."):
+            if kind and kind.startswith(f"{wanted}."):
                 found = kind
+            elif wanted in group.features:
+                found = wanted
             elif kind is None and resource and _plain(wanted) in _plain(resource):
                 found = resource
             else:

@@ -1,0 +1,116 @@
+"""What is known of the cluster in a run, and the partition that each submission gets for it."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.backends.slurm.cluster import Cluster, cluster_of
+from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
+from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
+from snakemake_executor_takeda.values import TakedaError
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient
+    from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
+    from snakemake_executor_takeda.values import JobSpec, Target
+
+REFRESH_SECONDS = 600.0
+"""For so long ParallelCluster leaves a compute resource alone that EC2 had no machine for."""
+
+_log = logging.getLogger(__name__)
+
+
+class Chooser:
+    """Looks at the cluster at the start, and in a long run now and then before it sends something."""
+
+    def __init__(self, client: SlurmClient, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._cluster: Cluster | None = None
+        self._looked_at = 0.0
+
+    @property
+    def cluster(self) -> Cluster:
+        """As it was last seen; looked at now if it never was. Raises SlurmSilent, SlurmRefused."""
+        with self._lock:
+            if self._cluster is None:
+                self._cluster = self._look()
+            return self._cluster
+
+    def check(self, targets: Iterable[Target]) -> None:
+        """The partitions that targets name. Raises TakedaError with the nearest word, SlurmSilent or
+        SlurmRefused."""
+        known = sorted(self.cluster.partitions)
+        for target in targets:
+            for name in partitions_of(target.options):
+                if name not in known:
+                    raise TakedaError(
+                        f"target {target.name}: the cluster has no partition {name!r}."
+                        f"{_nearest(name, known)}"
+                    )
+
+    def choose(self, request: JobRequest, job: JobSpec, target: Target) -> Fit:
+        """Where a job goes by what was last seen. Raises SubmissionError where nothing fits it."""
+        return fit(request, wish_of(job, target), self.cluster)
+
+    def look_again(self) -> None:
+        """See which nodes and partitions have come and gone, if the last look is long ago. Without an
+        answer, what was seen still holds."""
+        with self._lock:
+            if self._cluster is None or self._clock() - self._looked_at < REFRESH_SECONDS:
+                return
+            try:
+                fresh = self._look()
+            except (SlurmSilent, SlurmRefused) as error:
+                _log.debug("Slurm does not say how its nodes are: %s", error)
+                self._looked_at = self._clock()
+                return
+            # Arrays of this run have been cut by the limit as it was.
+            self._cluster = replace(fresh, array_limit=self._cluster.array_limit)
+
+    def _look(self) -> Cluster:
+        self._looked_at = self._clock()
+        nodes, partitions = self._client.nodes(), self._client.partition_details()
+        return cluster_of(nodes, partitions, self._client.settings())
+
+
+def wish_of(job: JobSpec, target: Target) -> Wish:
+    """What rule and target say on where the job goes."""
+    options: SlurmOptions = target.options
+    choices: tuple[str, ...] | None = None
+    if options.partition is None:
+        choices = ()
+    elif isinstance(options.partition, tuple):
+        choices = options.partition
+    instance_type = job.resources.get("instance_type")
+    return Wish(
+        rule=job.rule,
+        choices=choices,
+        instances=(str(instance_type),) if instance_type else target.instances,
+        efa=target.efa,
+    )
+
+
+def partitions_of(options: SlurmOptions) -> list[str]:
+    """All partitions that a target names."""
+    partition = options.partition
+    if partition is None or partition == DEFAULT_PARTITION:
+        return []
+    names = partition if isinstance(partition, tuple) else partition.split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" It has: {', '.join(known) or 'none'}."
