@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -68,6 +68,8 @@ class Lane(threading.Thread):
         self._inbox: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._active: dict[str, Active] = {}
+        self._delayed: list[tuple[float, Submission]] = []
+        """What the service did not take yet, each with the moment to try again."""
         self._stopping = False
         self._cancelling = False
         self._nudged = False
@@ -102,7 +104,8 @@ class Lane(threading.Thread):
             self._listener.trouble(f"{self.name}: {error!r}")
         while not self._stopping:
             try:
-                self._take_in(max(0.0, next_poll - time.monotonic()) if self._active else None)
+                self._take_in(self._idle_seconds(next_poll))
+                self._send_delayed()
                 due = self._nudged or time.monotonic() >= next_poll
                 if self._active and due and not self._stopping:
                     self._nudged = False
@@ -112,6 +115,21 @@ class Lane(threading.Thread):
             except Exception as error:  # noqa: BLE001 - without its lane the run would hang for ever
                 self._listener.trouble(f"{self.name}: {error!r}")
 
+    def _idle_seconds(self, next_poll: float) -> float | None:
+        """Until there is something to do of itself; None where there is nothing."""
+        moments = [moment for moment, _ in self._delayed]
+        if self._active:
+            moments.append(next_poll)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _send_delayed(self) -> None:
+        """Try again what is due, in the order it came."""
+        now = time.monotonic()
+        for item in [item for item in self._delayed if item[0] <= now]:
+            if not self._stopping:
+                self._delayed.remove(item)
+                self._submit(item[1], again=True)
+
     def _take_in(self, timeout: float | None) -> None:
         try:
             submission = self._inbox.get(timeout=timeout)
@@ -120,10 +138,16 @@ class Lane(threading.Thread):
         if submission is not None and not self._stopping:
             self._submit(submission)
 
-    def _submit(self, submission: Submission) -> None:
+    def _submit(self, submission: Submission, *, again: bool = False) -> None:
         try:
-            self._listener.intended(submission)
+            if not again:
+                self._listener.intended(submission)
             accepted = self.backend.submit(submission)
+        except SubmissionDelayed as delay:
+            self._delayed.append((time.monotonic() + delay.seconds, submission))
+            if delay.note:
+                self._listener.waits(Update(submission.tasks[0].task_id, note=delay.note))
+            return
         except SubmissionError as error:
             self._listener.refused(
                 submission, Outcome(error.kind, reason=error.reason, advice=error.advice)

@@ -31,6 +31,16 @@ class SubmissionError(Exception):
         self.advice = advice
 
 
+class SubmissionDelayed(Exception):
+    """The service takes nothing at present: the same submission is handed over again after
+    `seconds`, and nothing has failed. `note`, where there is one, is told to the user."""
+
+    def __init__(self, seconds: float, note: str = "") -> None:
+        super().__init__(note or f"not before {seconds:.0f} s from now")
+        self.seconds = seconds
+        self.note = note
+
+
 @dataclass(frozen=True)
 class RunContext:
     """What all backends of one run share."""
@@ -72,7 +82,8 @@ class Backend(Protocol):
         having to ask, calls `wake`, from any thread, when the next `poll` would find something."""
 
     def submit(self, submission: Submission) -> Accepted:
-        """Send it. Raises SubmissionError; anything else is a bug and fails these tasks only."""
+        """Send it. Raises SubmissionError, or SubmissionDelayed to be asked again; anything else is a
+        bug and fails these tasks only."""
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         """Say what is new about open tasks, in as few calls as the service allows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from snakemake_executor_takeda.backends.base import RunContext
 from snakemake_executor_takeda.backends.slurm import SlurmOptions
 from snakemake_executor_takeda.backends.slurm.answers import Sighting
+from snakemake_executor_takeda.backends.slurm.facts import PartitionFacts
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -18,8 +19,9 @@ from snakemake_executor_takeda.values import (
 TRUE = ("true",)
 
 
-def target(capacity=None, **options):
-    return Target("hpc", "slurm", capacity=capacity, options=SlurmOptions(**options))
+def target(capacity=None, fallback=None, **options):
+    made = SlurmOptions(**options)
+    return Target("hpc", "slurm", capacity=capacity, fallback=fallback, options=made)
 
 
 def submission(argvs=(TRUE,), shape=None, number=1, on=None, **resources):
@@ -51,13 +53,19 @@ class FakeSlurm:
     def __init__(self):
         self.requests = []
         self.nodes_are = []
-        self.partitions_are = []
+        # No nodes are shown, as where a cloud's are powered down: whatever fits is left to Slurm.
+        self.partitions_are = [
+            PartitionFacts("hpc", is_default=True, total_nodes=4),
+            PartitionFacts("spot", total_nodes=4),
+        ]
         self.queue_is = {}
         self.jobs_are = {}
         self.submits = []
         self.found = None
         self.calls = []
         self.cancelled = []
+        self.taken_out = []
+        self.settings_are = {"MaxArraySize": "1001", "MaxJobCount": "10000"}
 
     def sees(self, *sightings):
         self.queue_is = {sighting.external_id: sighting for sighting in sightings}
@@ -76,7 +84,7 @@ class FakeSlurm:
 
     def find(self, name):
         self.calls.append("find")
-        return self.found
+        return self._or_raise(self.found)
 
     def check_request(self, request):
         pass
@@ -87,16 +95,20 @@ class FakeSlurm:
         answer = self.submits.pop(0) if self.submits else "7"
         return self._or_raise(answer)
 
-    def cancel(self, ids, kill=False):
-        self.cancelled.append((sorted(ids), kill))
+    def cancel(self, ids, *, kill=False, pending_only=False):
+        if pending_only:
+            self.taken_out.append(sorted(ids))
+        else:
+            self.cancelled.append((sorted(ids), kill))
 
     def partitions(self):
         return ["hpc", "spot"]
 
     def settings(self):
-        return {"MaxArraySize": "1001", "MaxJobCount": "10000"}
+        return self._or_raise(self.settings_are)
 
     def nodes(self):
+        self.calls.append("nodes")
         return self._or_raise(self.nodes_are)
 
     def partition_details(self):

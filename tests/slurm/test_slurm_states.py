@@ -4,7 +4,14 @@ import pytest
 from slurm_builders import sighting, submission, target
 
 from snakemake_executor_takeda.backends.slurm.records import ExitRecord
-from snakemake_executor_takeda.backends.slurm.states import Doubt, Verdict, verdict_of
+from snakemake_executor_takeda.backends.slurm.states import (
+    RUNNING,
+    WAITING,
+    Doubt,
+    Verdict,
+    hopeless,
+    verdict_of,
+)
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
 
 TASK = submission().tasks[0]
@@ -21,7 +28,8 @@ def kind_of(verdict):
     ("state", "kind", "kind_on_spot"),
     [
         ("NODE_FAIL", FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED),
-        ("BOOT_FAIL", FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED),
+        ("BOOT_FAIL", FailureKind.NO_CAPACITY, FailureKind.NO_CAPACITY),
+        ("RECONFIG_FAIL", FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED),
         ("LAUNCH_FAILED", FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED),
         ("PREEMPTED", FailureKind.INTERRUPTED, FailureKind.INTERRUPTED),
         ("TIMEOUT", FailureKind.TIMEOUT, FailureKind.TIMEOUT),
@@ -44,28 +52,36 @@ def test_slurm_says_why_a_task_failed(state, kind, kind_on_spot):
 
 
 @pytest.mark.parametrize(
-    "state",
+    ("state", "phase"),
     [
-        "PENDING",
-        "RUNNING",
-        "COMPLETING",
-        "CONFIGURING",
-        "REQUEUED",
-        "REQUEUE_HOLD",
-        "SUSPENDED",
-        "RESIZING",
-        "SIGNALING",
-        "STAGE_OUT",
-        "EXPEDITING",
-        "SPECIAL_EXIT",
-        "",
-        "A_NEW_WORD",
+        ("PENDING", "waits"),
+        ("REQUEUED", "waits again"),
+        ("REQUEUE_FED", "waits again"),
+        ("REQUEUE_HOLD", "waits again"),
+        ("SPECIAL_EXIT", "waits again"),
+        ("EXPEDITING", "waits again"),
+        ("CONFIGURING", "boots"),
+        ("RUNNING", "runs"),
+        ("COMPLETING", "runs"),
+        ("RESIZING", "runs"),
+        ("SUSPENDED", "runs"),
+        ("STOPPED", "runs"),
+        ("SIGNALING", "runs"),
+        ("STAGE_OUT", "runs"),
+        ("", "unknown"),
+        ("A_NEW_WORD", "unknown"),
     ],
 )
-def test_a_state_that_is_no_end_ends_nothing(state):
+def test_a_state_that_is_no_end_ends_nothing(state, phase):
     assert verdict_of(TASK, sighting(state), None) is None
-    # with a record of failure only after waiting for Slurm's word
-    assert verdict_of(TASK, sighting(state), BAD).doubt == Doubt.UNSETTLED
+    assert (state in RUNNING) == (phase == "runs")
+    assert (state in WAITING) == phase.startswith("waits")
+    with_failure = verdict_of(TASK, sighting(state), BAD)
+    if phase in ("waits again", "boots"):
+        assert with_failure is None, "the record is of an earlier run: Slurm starts it again"
+    else:
+        # only after waiting for Slurm's word
+        assert with_failure.doubt == Doubt.UNSETTLED
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "COMPLETED", "TIMEOUT", None])
@@ -93,16 +109,28 @@ def test_nothing_seen_is_no_end():
 
 @pytest.mark.parametrize("reason", ["BadConstraints", "PartitionTimeLimit", "InvalidQOS"])
 def test_a_task_that_can_never_start(reason):
-    verdict = verdict_of(TASK, sighting("PENDING", reason=reason), None)
-    assert verdict.doubt == Doubt.HOPELESS
-    assert verdict.outcome.kind == FailureKind.CONFIGURATION
-    assert reason in verdict.outcome.reason
-    assert verdict_of(TASK, sighting("RUNNING", reason=reason), None) is None
+    outcome = hopeless(TASK, sighting("PENDING", reason=reason))
+    assert outcome.kind == FailureKind.CONFIGURATION
+    assert reason in outcome.reason
+    assert hopeless(TASK, sighting("RUNNING", reason=reason)) is None
 
 
 @pytest.mark.parametrize("reason", ["Resources", "Priority", "JobHeldUser", "BeginTime", "None"])
 def test_a_task_that_waits_its_turn(reason):
+    assert hopeless(TASK, sighting("PENDING", reason=reason)) is None
     assert verdict_of(TASK, sighting("PENDING", reason=reason), None) is None
+
+
+def test_a_task_killed_with_its_worker_is_taken_for_short_of_memory():
+    outcome = verdict_of(TASK, sighting("FAILED", exit_code=137), None).outcome
+    assert outcome.kind == FailureKind.OUT_OF_MEMORY
+    assert "SIGKILL" in outcome.reason
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "TIMEOUT", "PREEMPTED", "OUT_OF_MEMORY"])
+def test_slurms_own_exit_code_of_what_it_ended_says_nothing(state):
+    """NODE_FAIL is 0:1 in scontrol and 1:0 in sacct."""
+    assert verdict_of(TASK, sighting(state, exit_code=1), None).outcome.exit_code is None
 
 
 def test_advice_names_rule_and_present_value():

@@ -3,10 +3,12 @@
 import json
 
 import pytest
-from slurm_builders import TRUE, FakeSlurm, active, sighting, submission
+from slurm_builders import TRUE, FakeSlurm, active, sighting, submission, target
 
+from snakemake_executor_takeda.backends.slurm.accounting import Account
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
-from snakemake_executor_takeda.backends.slurm.records import ExitRecords
+from snakemake_executor_takeda.backends.slurm.facts import NodeFacts
+from snakemake_executor_takeda.backends.slurm.records import ExitRecords, log_folder
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
 from snakemake_executor_takeda.values import FailureKind, Shape
 
@@ -29,11 +31,11 @@ class Bench:
 
     def record(self, task_id, code):
         content = {"task_id": task_id, "exit_code": code, "started": 10.0, "ended": 14.0}
-        content |= {"host": "node-9", "max_rss_kib": 2048}
+        content |= {"host": "node-9", "max_rss_kib": 2048, "cpu_seconds": 3.5}
         (self.exits / f"{task_id}.json").write_text(json.dumps(content))
 
     def log(self, sent, index, text):
-        path = self.logs / sent.submission_id / f"{index}.log"
+        path = log_folder(self.logs, sent) / f"{index}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
@@ -121,7 +123,7 @@ def test_children_end_on_their_own_and_a_failure_shows_its_log(bench):
     bench.record("s1-t0", 0)
     bench.record("s1-t1", 3)
     log = bench.log(array, 1, "\n".join(f"line {n}" for n in range(100)) + "\nno such file \xff\n")
-    first, second, third = bench.poll(active(array))
+    third, first, second = bench.poll(active(array))
     assert first.outcome.succeeded
     assert third.outcome is None
     assert second.outcome.kind == FailureKind.USER
@@ -186,11 +188,104 @@ def test_absent_is_not_lost_while_the_controller_remembers(bench):
     assert bench.slurm.calls.count("jobs 7") == 1
 
 
-def test_absent_everywhere_is_lost(bench):
-    sent = active(submission())
-    (update,) = bench.until_told(sent)
+def test_absent_everywhere_is_lost_if_it_had_begun(bench):
+    array = submission()
+    bench.log(array, 0, "begun")
+    (update,) = bench.until_told(active(array))
     assert update.outcome.kind == FailureKind.LOST
     assert bench.slurm.calls.count("queue") >= 3
+
+
+def test_absent_everywhere_is_sent_again_if_it_never_began(bench):
+    """A controller that was killed has forgotten the jobs of its last seconds."""
+    (update,) = bench.until_told(active(submission()))
+    assert update.outcome.kind == FailureKind.NODE_FAILURE
+    assert "never began" in update.outcome.reason
+
+
+def test_many_vanished_jobs_cost_a_bounded_number_of_questions_per_poll(bench):
+    many = [active(submission([TRUE] * 20, number=n), job_id=str(n)) for n in range(30)]
+    told = 0
+    for _ in range(40):
+        before = len(bench.slurm.calls)
+        told += sum(update.outcome is not None for update in bench.poll(*many, seconds=10))
+        assert len(bench.slurm.calls) - before <= 12
+        if told:
+            break
+    assert told == 10 * 20
+
+
+class Database:
+    def __init__(self, **accounts):
+        self.asked, self.accounts, self.is_down = [], accounts, False
+
+    def tasks(self, ids):
+        self.asked.append(sorted(ids))
+        if self.is_down:
+            raise SlurmSilent("sacct: connection refused")
+        return {key: value for key, value in self.accounts.items() if key in ids}
+
+
+def test_the_database_is_asked_only_for_what_nothing_else_explains(bench):
+    database = bench.watcher._accounting = Database()
+    database.accounts["7_1"] = Account(sighting("TIMEOUT", "7_1", nodes="node-2"))
+    sent = active(submission([TRUE] * 3))
+    bench.slurm.sees(sighting("RUNNING", "7_0"))
+    bench.slurm.jobs_are = {"7_2": sighting("NODE_FAIL", "7_2")}
+    told = {}
+    for _ in range(10):
+        for update in bench.poll(sent, seconds=10):
+            if update.outcome:
+                told.setdefault(update.task_id, update.outcome)
+    assert told["s1-t1"].kind == FailureKind.TIMEOUT
+    assert told["s1-t1"].detail["nodes"] == "node-2"
+    assert told["s1-t2"].kind == FailureKind.NODE_FAILURE
+    assert "s1-t0" not in told
+    assert {tuple(ids) for ids in database.asked} == {("7_1",)}
+
+
+def test_a_database_that_is_down_ends_no_task(bench):
+    database = bench.watcher._accounting = Database()
+    database.is_down = True
+    array = submission()
+    sent = active(array)
+    bench.log(array, 0, "begun")
+    for _ in range(60):
+        assert bench.poll(sent, seconds=10) == []
+    database.is_down = False
+    database.accounts["7"] = Account(sighting("COMPLETED"))
+    (update,) = bench.until_told(sent)
+    assert update.outcome.succeeded
+
+
+def test_a_cluster_without_database_is_never_asked_by_sacct(bench, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    bench.slurm.settings_are = {"AccountingStorageType": "accounting_storage/none"}
+    (update,) = bench.until_told(active(submission()))
+    assert "never began" in update.outcome.reason
+
+
+def test_ranks_are_counted_by_the_database_and_a_single_task_by_its_record(bench):
+    database = bench.watcher._accounting = Database()
+    database.accounts["7"] = Account(sighting("COMPLETED"), cpu_seconds=400.0, max_rss_kib=9000)
+    mpi = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun")))
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("COMPLETED", nodes="node-[1-2]"))
+    (update,) = bench.poll(mpi)
+    assert update.outcome.detail["cpu_seconds"] == 400.0
+    assert update.outcome.detail["max_rss_kib"] == 9000
+    database.is_down = True
+    (update,) = bench.poll(mpi)
+    assert update.outcome.succeeded
+    assert "cpu_seconds" not in update.outcome.detail
+
+    alone = active(submission(number=2), job_id="8")
+    bench.record("s2-t0", 0)
+    bench.slurm.sees(sighting("COMPLETED", "8"))
+    (update,) = bench.poll(alone)
+    assert update.outcome.detail["max_rss_kib"] == 2048
+    assert update.outcome.detail["cpu_seconds"] == 3.5
+    assert len(database.asked) == 2
 
 
 def test_silence_ends_nothing_however_long(bench):
@@ -198,11 +293,31 @@ def test_silence_ends_nothing_however_long(bench):
     bench.record("s1-t1", 3)
     bench.slurm.queue_is = SlurmSilent("connect failure")
     for _ in range(100):
-        assert bench.poll(sent, seconds=60) == []
+        assert not any(update.outcome for update in bench.poll(sent, seconds=60))
     bench.record("s1-t0", 0)
     (update,) = bench.poll(sent)
     assert update.task_id == "s1-t0"
     assert update.outcome.succeeded
+
+
+def test_a_silence_and_its_end_are_told_once(bench):
+    sent = active(submission([TRUE] * 2))
+    bench.slurm.queue_is = SlurmSilent("connect failure")
+    notes = [update.note for _ in range(60) for update in bench.poll(sent, seconds=10)]
+    assert len(notes) == 1
+    assert "connect failure" in notes[0] and "Nothing is taken as failed; open jobs (2)" in notes[0]
+    bench.slurm.sees(sighting("RUNNING", "7_0"), sighting("RUNNING", "7_1"))
+    first, *_ = bench.poll(sent)
+    assert first.note == "Slurm answers again, after 9.8 min"
+    assert [update.note for update in bench.poll(sent)] == []
+
+
+def test_a_hiccup_is_not_told(bench):
+    sent = active(submission())
+    bench.slurm.queue_is = SlurmSilent("socket timed out")
+    assert bench.poll(sent, seconds=10) == []
+    bench.slurm.sees(sighting("PENDING"))
+    assert bench.poll(sent, seconds=10) == []
 
 
 def test_silence_does_not_count_as_absence(bench):
@@ -211,21 +326,101 @@ def test_silence_does_not_count_as_absence(bench):
         assert bench.poll(sent, seconds=1) == []
     bench.slurm.queue_is = SlurmSilent("connect failure")
     for _ in range(10):
-        assert bench.poll(sent, seconds=60) == []
+        assert not any(update.outcome for update in bench.poll(sent, seconds=60))
     bench.slurm.sees()
-    assert bench.poll(sent, seconds=1) == []
+    assert not any(update.outcome for update in bench.poll(sent, seconds=1))
 
 
-def test_what_can_never_start_is_ended_and_told(bench):
+def test_what_can_never_start_is_taken_out_and_then_told(bench):
     sent = active(submission([TRUE] * 2))
-    bench.slurm.sees(
-        sighting("PENDING", "7_0", "BadConstraints"), sighting("PENDING", "7_1", "Resources")
-    )
-    (update,) = bench.until_told(sent)
+    other = sighting("PENDING", "7_1", "Resources")
+    bench.slurm.sees(sighting("PENDING", "7_0", "BadConstraints"), other)
+    for _ in range(8):
+        assert bench.poll(sent, seconds=10) == []
+    assert bench.slurm.taken_out[0] == ["7_0"]
+    bench.slurm.sees(sighting("CANCELLED", "7_0"), other)
+    (update,) = bench.poll(sent)
     assert update.task_id == "s1-t0"
     assert update.outcome.kind == FailureKind.CONFIGURATION
     assert "BadConstraints" in update.outcome.reason
-    assert bench.slurm.cancelled == [(["7_0"], False)]
+
+
+def test_what_waits_too_long_goes_elsewhere_but_not_what_began_meanwhile(bench):
+    on = target(fallback="od", pending_notice=5, pending_limit=20)
+    sent = active(submission([TRUE] * 3, on=on))
+    down = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
+    bench.slurm.sees(*(sighting("PENDING", f"7_{n}", down) for n in range(3)))
+    (note,) = bench.until_told(sent, seconds=60)
+    assert "pending for 5 min: 3 of 3 align on target hpc (job 7): Nodes required" in note.note
+    assert "After 10 min it goes to od" in note.note
+    for _ in range(6):
+        assert bench.poll(sent, seconds=60) == []
+    # all that waits of the job, by its own number
+    assert bench.slurm.taken_out[-1] == ["7"]
+    bench.slurm.sees(
+        sighting("CANCELLED", "7_0"), sighting("RUNNING", "7_1"), sighting("PENDING", "7_2", down)
+    )
+    began, out = bench.poll(sent)
+    assert (out.task_id, out.outcome.kind) == ("s1-t0", FailureKind.NO_CAPACITY)
+    assert (began.task_id, began.outcome) == ("s1-t1", None)
+    bench.record("s1-t1", 0)
+    bench.slurm.sees()
+    left = active(sent.submission, open_ids={"s1-t1", "s1-t2"})
+    ends = {update.task_id: update.outcome.kind for update in bench.poll(left)}
+    assert ends == {"s1-t1": None, "s1-t2": FailureKind.NO_CAPACITY}
+
+
+ICE = "(Code:InsufficientInstanceCapacity)Failure when resuming nodes"
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "BOOT_FAIL"])
+def test_a_node_for_which_there_was_no_machine_is_no_loss(bench, state):
+    bench.slurm.nodes_are = [NodeFacts("q-dy-c5-1", ("DOWN", "CLOUD"), 4, 8000, reason=ICE)]
+    sent = active(submission(on=target("spot")))
+    bench.slurm.sees(sighting(state, nodes="q-dy-c5-1"))
+    (update,) = bench.until_told(sent)
+    assert update.outcome.kind == FailureKind.NO_CAPACITY
+    assert ICE in update.outcome.reason
+    assert bench.slurm.calls.count("nodes") == 1
+
+
+def test_a_node_that_was_lost_at_work_is_a_loss_whatever_came_after(bench):
+    bench.slurm.nodes_are = [NodeFacts("q-dy-c5-1", ("DOWN",), 4, 8000, reason=ICE)]
+    array = submission(on=target("spot"))
+    bench.log(array, 0, "at work")
+    bench.slurm.sees(sighting("NODE_FAIL", nodes="q-dy-c5-1"))
+    (update,) = bench.until_told(active(array))
+    assert update.outcome.kind == FailureKind.INTERRUPTED
+
+
+def test_a_node_that_fails_twice_is_told_once_and_excluded(bench):
+    bench.slurm.nodes_are = [NodeFacts("node-2", ("DOWN",), 4, 8000, reason="Not responding")]
+    notes = []
+    for number in (1, 2, 3):
+        sent = active(submission(number=number), job_id=str(number))
+        bench.slurm.sees(sighting("NODE_FAIL", str(number), nodes="node-2"))
+        updates = bench.until_told(sent)
+        assert updates[-1].outcome.kind == FailureKind.NODE_FAILURE
+        notes += [update.note for update in updates if update.note]
+        assert bench.watcher.excluded_nodes() == (("node-2",) if number >= 2 else ())
+    assert len(notes) == 1
+    assert "node node-2 failed 2 times (Not responding)" in notes[0]
+
+
+def test_spot_names_are_not_excluded_as_the_machine_behind_them_is_another(bench):
+    for number in (1, 2, 3):
+        sent = active(submission(number=number, on=target("spot")), job_id=str(number))
+        bench.slurm.sees(sighting("NODE_FAIL", str(number), nodes="spot-dy-c5-1"))
+        bench.until_told(sent)
+    assert bench.watcher.excluded_nodes() == ()
+
+
+def test_the_record_of_an_earlier_run_is_not_the_end_of_this_one(bench):
+    sent = active(submission())
+    bench.record("s1-t0", 143)  # ended long ago
+    bench.slurm.sees(sighting("RUNNING", wall_seconds=5.0))
+    for _ in range(30):
+        assert [update.outcome for update in bench.poll(sent, seconds=10)] in ([], [None])
 
 
 def test_a_broken_record_is_no_record(bench):

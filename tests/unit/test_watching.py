@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from snakemake_executor_takeda import watching
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.values import (
     Accepted,
     FailureKind,
@@ -142,6 +142,52 @@ def test_a_refused_submission_fails_its_own_tasks_only(run, error, kind):
     failed = {task for task, outcome in listener.outcomes.items() if not outcome.succeeded}
     assert failed == {"s1-t0", "s1-t1"}
     assert listener.outcomes["s1-t0"].kind == kind
+
+
+def test_a_delayed_submission_is_sent_again_while_others_are_watched(run):
+    class Full(Fake):
+        tries, polls = 0, 0
+
+        def submit(self, one):
+            if one.submission_id == "s1":
+                self.tries += 1
+                if self.polls < 20:
+                    raise SubmissionDelayed(0.001, "full" if self.tries == 1 else "")
+            return super().submit(one)
+
+        def poll(self, active):
+            self.polls += 1
+            yield from super().poll(active)
+
+    backend = Full()
+    lane, listener = run(backend)
+    lane.submit(submission(1, tasks=2))
+    lane.submit(submission(2, tasks=30))
+    listener.wait_for(32)
+    assert backend.tries > 1
+    assert set(listener.ends.values()) == {1}
+    assert listener.log.count(("intended", "s1")) == 1
+    assert listener.log.count(("waits", "full")) == 1
+    assert listener.log.index(("accepted", "s2")) < listener.log.index(("accepted", "s1"))
+
+
+def test_what_was_delayed_is_not_sent_after_the_end(run):
+    class Full(Fake):
+        tries = 0
+
+        def submit(self, one):
+            self.tries += 1
+            raise SubmissionDelayed(0.001)
+
+    backend = Full()
+    lane, listener = run(backend)
+    lane.submit(submission(1, tasks=1))
+    lane.stop()
+    lane.join(10)
+    tries = backend.tries
+    assert not lane.is_alive()
+    assert tries == backend.tries
+    assert not listener.ends
 
 
 def test_a_poll_that_throws_now_and_then_loses_nothing(run):

@@ -92,6 +92,14 @@ def read_duration(text: str) -> float | None:
     return float(total * 60 + int(seconds))
 
 
+def expand_hosts(text: str) -> list[str]:
+    """The names of a host list: `a-[1-2,07],b` → a-1, a-2, a-07, b."""
+    names: list[str] = []
+    for part in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        names += _expanded(part.strip())
+    return names
+
+
 def task_id_of(external_id: str, index: int, count: int) -> str:
     """What Slurm calls task `index` of a submission of `count`."""
     return f"{external_id}_{index}" if count > 1 else external_id
@@ -101,6 +109,22 @@ def in_chunks(items: Iterable[str], size: int) -> list[list[str]]:
     """Lists of at most `size`, so that command lines stay short enough."""
     everything = list(items)
     return [everything[start : start + size] for start in range(0, len(everything), size)]
+
+
+def _expanded(part: str) -> list[str]:
+    match = re.fullmatch(r"([^\[]*)\[([^\]]*)\](.*)", part)
+    if not match:
+        return [part] if part else []
+    before, numbers, after = match.groups()
+    names = []
+    for some in numbers.split(","):
+        first, dash, last = some.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            these = [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+        else:
+            these = [some]
+        names += [f"{before}{one}{rest}" for one in these for rest in _expanded(after) or [""]]
+    return names
 
 
 def _value(line: str, key: str) -> str | None:

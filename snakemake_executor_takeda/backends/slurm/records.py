@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.values import Submission
 
 LOG_TAIL_LINES = 30
 _LOG_TAIL_BYTES = 64 * 1024
@@ -19,6 +24,13 @@ class ExitRecord:
     wall_seconds: float
     host: str
     max_rss_kib: int | None
+    """Peak memory of all of the task's processes on its first node."""
+    cpu_seconds: float | None = None
+    """User and system time of all of them."""
+    ended: float = 0.0
+    """Unix time, by the node's clock."""
+    slurm_job_id: str = ""
+    """Of the whole array, where the task is in one."""
 
 
 class ExitRecords:
@@ -50,9 +62,18 @@ class ExitRecords:
                 wall_seconds=max(0.0, float(content["ended"]) - float(content["started"])),
                 host=str(content.get("host", "")),
                 max_rss_kib=content.get("max_rss_kib"),
+                cpu_seconds=content.get("cpu_seconds"),
+                ended=float(content["ended"]),
+                slurm_job_id=str(content.get("slurm_job_id", "")),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def log_folder(logs: Path, submission: Submission) -> Path:
+    """Where the logs of a submission's tasks lie: `<logs>/<rule>/<submission>/<index>.log`."""
+    rule = re.sub(r"[^\w.-]", "_", submission.tasks[0].job.rule)[:80].lstrip(".") or "_"
+    return logs / rule / submission.submission_id
 
 
 def log_tail(path: Path) -> tuple[str, ...]:

@@ -1,26 +1,36 @@
 """Slurm's words on a task and the task's own → how it ended, or that it has not. Pure.
 
-The states are those of squeue and scontrol, 21.08 to 25.11. A word that is not known is no end.
+The states are those of squeue, scontrol and sacct, 21.08 to 26.05. A word that is not known is no end.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.values import FailureKind, Outcome
+from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_UNFIT
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.answers import Sighting
     from snakemake_executor_takeda.backends.slurm.records import ExitRecord
     from snakemake_executor_takeda.values import Task
 
-RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"})
+RUNNING = frozenset(
+    {"RUNNING", "COMPLETING", "RESIZING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED"}
+)
 """The task has begun and has not ended."""
+WAITING = frozenset(
+    {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "EXPEDITING"}
+)
+"""The task is in the queue, for the first time or again. A SPECIAL_EXIT or REQUEUE_HOLD is held there."""
+AGAIN = (WAITING - {"PENDING"}) | {"CONFIGURING"}
+"""It is to be run, perhaps again: what an earlier run of it left behind is no end."""
 
 _FAILURES = {
-    "BOOT_FAIL": FailureKind.NODE_FAILURE,
+    "BOOT_FAIL": FailureKind.NO_CAPACITY,
     "CANCELLED": FailureKind.USER,
     "DEADLINE": FailureKind.TIMEOUT,
     "LAUNCH_FAILED": FailureKind.NODE_FAILURE,
@@ -34,6 +44,7 @@ _FAILURES = {
 """States in which Slurm itself says why the task failed."""
 _OWN_END = frozenset({"COMPLETED", "FAILED"})
 """States in which the batch script ended by itself."""
+ENDED = _FAILURES.keys() | _OWN_END
 _HOPELESS = {
     "AccountNotAllowed": "the account may not use this partition",
     "BadConstraints": "no node has what the job asks for",
@@ -46,6 +57,21 @@ _HOPELESS = {
     "launch_failed_requeued_held": "it could not be launched and is held",
 }
 """Reasons of a pending job that waiting does not mend."""
+_KILLED = 137
+"""128 + SIGKILL."""
+_OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
+    NODE_LOST: (
+        FailureKind.NODE_FAILURE,
+        "the command failed, and a node of its allocation does not answer any more",
+        "",
+    ),
+    NODES_UNFIT: (
+        FailureKind.CONFIGURATION,
+        "a node of the job is not what the target says",
+        "The log names the node and what to change.",
+    ),
+}
+"""Exit codes of the worker's own → kind, reason, advice."""
 
 
 class Doubt(StrEnum):
@@ -75,16 +101,18 @@ def verdict_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     """None while the task goes on, and for one of which nothing is seen."""
     if outcome := outcome_of(task, sighting, record):
         return Verdict(outcome, None if record else Doubt.UNRECORDED)
-    if record:
+    if record and not (sighting and sighting.state in AGAIN):
         return Verdict(_failed(task, record), Doubt.UNSETTLED)
-    if sighting is None or sighting.state not in ("PENDING", "SPECIAL_EXIT"):
-        return None
-    why = _HOPELESS.get(sighting.reason.replace(" ", "_"))
+    return None
+
+
+def hopeless(task: Task, sighting: Sighting) -> Outcome | None:
+    """Why a task that waits would never start; None where waiting may help."""
+    why = _HOPELESS.get(sighting.reason.replace(" ", "_")) if sighting.state in WAITING else None
     if why is None:
         return None
-    advice = f"Slurm would never start it: {why}. Change the rule's resources or the target."
-    outcome = Outcome(FailureKind.CONFIGURATION, _reason(sighting), advice=advice)
-    return Verdict(outcome, Doubt.HOPELESS)
+    advice = f"Slurm would never start it: {why}. Change rule {task.job.rule} or the target."
+    return Outcome(FailureKind.CONFIGURATION, _reason(sighting), advice=advice)
 
 
 def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Outcome | None:
@@ -95,33 +123,30 @@ def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     """
     if record is not None and record.exit_code == 0:
         return Outcome(exit_code=0, wall_seconds=record.wall_seconds)
-    if sighting is None or sighting.state not in _FAILURES.keys() | _OWN_END:
+    if sighting is None or sighting.state not in ENDED:
         return None
     if sighting.state in _OWN_END and record is not None:
         return _failed(task, record, _reason(sighting))
     wall = record.wall_seconds if record else sighting.wall_seconds
     if sighting.state == "COMPLETED":
         return Outcome(exit_code=0, wall_seconds=wall)
-    code = record.exit_code if record else sighting.exit_code
     if sighting.state == "FAILED":
-        reason = f"{_reason(sighting)}: the worker ended without leaving a record"
-        kind = FailureKind.CONFIGURATION
-        advice = (
-            "See the log. Do the nodes have the `python` of the target, with this package, and do "
-            "they see the run's directory?"
-        )
-        return Outcome(kind, reason, code, advice=advice, wall_seconds=wall)
+        return _failed_unrecorded(task, sighting)
     kind = _FAILURES[sighting.state]
     if kind == FailureKind.NODE_FAILURE and task.target.capacity == "spot":
         kind = FailureKind.INTERRUPTED
+    # Slurm's own exit code says nothing here: scontrol and sacct differ even for one job.
+    code = record.exit_code if record else None
     return Outcome(kind, _reason(sighting), code, advice=_advice(kind, task), wall_seconds=wall)
 
 
 def _failed(task: Task, record: ExitRecord, reason: str = "") -> Outcome:
-    """The command itself failed."""
+    """The command itself failed, or the worker ended it for what is wrong with a node."""
     code = record.exit_code
+    if code in _OF_WORKER:
+        return _ended_by_worker(task, record, reason)
     advice = ""
-    if code == 137:
+    if code == _KILLED:
         memory = _advice(FailureKind.OUT_OF_MEMORY, task)
         advice = f"Exit code 137 is SIGKILL, often for lack of memory. {memory}"
     return Outcome(
@@ -131,6 +156,28 @@ def _failed(task: Task, record: ExitRecord, reason: str = "") -> Outcome:
         advice=advice,
         wall_seconds=record.wall_seconds,
     )
+
+
+def _ended_by_worker(task: Task, record: ExitRecord, said: str) -> Outcome:
+    kind, reason, advice = _OF_WORKER[record.exit_code]
+    if kind == FailureKind.NODE_FAILURE and task.target.capacity == "spot":
+        kind = FailureKind.INTERRUPTED
+    reason = f"{said}: {reason}" if said else reason
+    return Outcome(kind, reason, record.exit_code, advice=advice, wall_seconds=record.wall_seconds)
+
+
+def _failed_unrecorded(task: Task, sighting: Sighting) -> Outcome:
+    code, wall = sighting.exit_code, sighting.wall_seconds
+    if code == _KILLED:
+        kind = FailureKind.OUT_OF_MEMORY
+        reason = f"{_reason(sighting)}: all of it was killed (SIGKILL), often for lack of memory"
+        return Outcome(kind, reason, code, advice=_advice(kind, task), wall_seconds=wall)
+    reason = f"{_reason(sighting)}: the worker ended without leaving a record"
+    advice = (
+        "See the log. Do the nodes have the `python` of the target, with this package, and do "
+        "they see the run's directory?"
+    )
+    return Outcome(FailureKind.CONFIGURATION, reason, code, advice=advice, wall_seconds=wall)
 
 
 def _reason(sighting: Sighting) -> str:

@@ -1,16 +1,20 @@
-"""What is new about open tasks: the tasks' own records first, then one look at the queue."""
+"""What is new about open tasks: the tasks' own records first, then one look at the queue.
+
+Only what neither explains is asked for: scontrol for tasks that vanished, then the accounting database
+where there is one, and the nodes when one of them failed.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snakemake_executor_takeda.backends.slurm import states
+from snakemake_executor_takeda.backends.slurm import capacity, states
+from snakemake_executor_takeda.backends.slurm.accounting import Account, Accounting, accounting_of
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import log_path
 from snakemake_executor_takeda.backends.slurm.clients.base import (
@@ -18,14 +22,26 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
-from snakemake_executor_takeda.backends.slurm.records import ExitRecord, ExitRecords, log_tail
+from snakemake_executor_takeda.backends.slurm.records import (
+    ExitRecord,
+    ExitRecords,
+    log_folder,
+    log_tail,
+)
 from snakemake_executor_takeda.backends.slurm.states import Doubt
 from snakemake_executor_takeda.values import FailureKind, Outcome, Update
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.values import Active, Task
+    from snakemake_executor_takeda.backends.slurm.facts import NodeFacts
+    from snakemake_executor_takeda.values import Active, Submission, Task
 
-_log = logging.getLogger(__name__)
+SILENCE_NOTICE_SECONDS = 30.0
+"""A busy controller is silent for some seconds now and then."""
+DATABASE_PATIENCE_SECONDS = 1800.0
+"""How long a task that only the database may know of waits for a database that is down."""
+JOBS_PER_POLL = 10
+"""Vanished jobs that scontrol is asked for in one poll: one process each."""
+CLOCKS_DIFFER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -47,9 +63,19 @@ class Patience:
 @dataclass(frozen=True)
 class _Open:
     task: Task
+    submission: Submission
     external_id: str
     job_id: str
     log: Path
+
+
+@dataclass(frozen=True)
+class _End:
+    """A task that has ended, as far as the queue and its record tell."""
+
+    one: _Open
+    outcome: Outcome
+    record: ExitRecord | None = None
 
 
 @dataclass
@@ -68,18 +94,29 @@ class Watcher:
         records: ExitRecords,
         logs: Path,
         patience: Patience | None = None,
+        *,
         clock: Callable[[], float] = time.monotonic,
+        accounting: Accounting | None = None,
     ) -> None:
         self._client = client
         self._records = records
         self._logs = logs
         self._patience = patience or Patience()
         self._clock = clock
-        self._is_silent = False
+        self._accounting = accounting
+        self._silent_since: float | None = None
+        self._told_silence = False
         self._started: set[str] = set()
-        self._hopeless: list[str] = []
         self._nodes: dict[str, str] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._given_up: dict[str, Outcome] = {}
+        """Tasks that are to be taken out of the queue, with the outcome that they get then."""
+        self._pending = capacity.Pending()
+        self._bad_nodes = capacity.BadNodes()
+
+    def excluded_nodes(self) -> tuple[str, ...]:
+        """Nodes that failed twice for this run."""
+        return self._bad_nodes.excluded()
 
     def poll(self, active: Sequence[Active]) -> Iterator[Update]:
         """Updates; without an answer from Slurm only successes that the records tell of."""
@@ -95,81 +132,268 @@ class Watcher:
         }
         try:
             queue = self._client.queue()
-            self._is_silent = False
         except (SlurmSilent, SlurmRefused) as error:
-            queue = None
-            if not self._is_silent:
-                self._is_silent = True
-                _log.warning("Slurm does not say how the jobs do, asking again: %s", error)
+            yield from self._is_silent(opened, error)
+            for one in opened:
+                if end := self._without_slurm(one, records.get(one.task.task_id)):
+                    yield self._update(end, {})
+            return
+        yield from self._is_heard(opened)
+        ends, absent = [], []
         for one in opened:
-            record = records.get(one.task.task_id)
-            if queue is None:
-                update = self._without_slurm(one, record)
-            else:
-                update = self._look(one, queue.get(one.external_id), record)
-            if update is not None:
-                yield update
-        self._end_hopeless()
+            sighting, record = queue.get(one.external_id), records.get(one.task.task_id)
+            if sighting is None and record is None and one.task.task_id not in self._given_up:
+                absent += [one] if self._lasts(one, Doubt.ABSENT) else []
+            elif isinstance(found := self._look(one, sighting, record), _End):
+                ends.append(found)
+            elif found is not None:
+                yield found
+        ends += self._explained(absent)
+        yield from self._ended(ends)
+        yield from self._look_at_pending(opened, queue, {end.one.task.task_id for end in ends})
+
+    # Slurm that does not answer.
+
+    def _is_silent(self, opened: Sequence[_Open], error: Exception) -> Iterator[Update]:
+        if self._silent_since is None:
+            self._silent_since = self._clock()
+        silent_s = self._clock() - self._silent_since
+        if opened and not self._told_silence and silent_s >= SILENCE_NOTICE_SECONDS:
+            self._told_silence = True
+            note = (
+                f"Slurm has not answered for {silent_s:.0f} s ({error}). Nothing is taken as failed; "
+                f"open jobs ({len(opened)}) are looked at again once it does"
+            )
+            yield Update(opened[0].task.task_id, note=note)
+
+    def _is_heard(self, opened: Sequence[_Open]) -> Iterator[Update]:
+        if self._told_silence and opened and self._silent_since is not None:
+            minutes = (self._clock() - self._silent_since) / 60
+            note = f"Slurm answers again, after {minutes:.1f} min"
+            yield Update(opened[0].task.task_id, note=note)
+        self._silent_since, self._told_silence = None, False
+
+    def _without_slurm(self, one: _Open, record: ExitRecord | None) -> _End | None:
+        outcome = states.outcome_of(one.task, None, record)
+        if outcome is not None:
+            return _End(one, outcome, record)
+        # What is not seen now must not be counted as absent.
+        self._waiting.pop(one.task.task_id, None)
+        return None
+
+    # What the queue shows.
 
     def _look(
         self, one: _Open, sighting: Sighting | None, record: ExitRecord | None
-    ) -> Update | None:
-        if sighting is None and record is None:
-            return self._absent(one)
+    ) -> _End | Update | None:
         task_id = one.task.task_id
+        if end := self._left_the_queue(one, sighting, record):
+            return end
         # squeue lists of a COMPLETING job only the nodes that it has not given back.
         is_partial = sighting is not None and sighting.state == "COMPLETING"
         if sighting is not None and sighting.nodes and not (is_partial and _spreads(one.task)):
             self._nodes[task_id] = sighting.nodes
+        if sighting is not None and record is not None and _is_of_an_earlier_run(sighting, record):
+            record = None
         verdict = states.verdict_of(one.task, sighting, record)
         if verdict is not None:
             if is_partial and task_id not in self._nodes and verdict.doubt is None:
                 verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
                 return None
-            if verdict.doubt == Doubt.HOPELESS:
-                self._hopeless.append(one.external_id)
-            return self._ended(one, verdict.outcome, record)
-        self._waiting.pop(task_id, None)
+            return _End(one, verdict.outcome, record)
+        hopeless = states.hopeless(one.task, sighting) if sighting else None
+        if hopeless is None:
+            self._waiting.pop(task_id, None)
+        elif task_id not in self._given_up and self._lasts(one, Doubt.HOPELESS):
+            self._given_up[task_id] = hopeless
         if sighting and sighting.state in states.RUNNING and task_id not in self._started:
             self._started.add(task_id)
             return Update(task_id, detail={"nodes": sighting.nodes})
         return None
 
-    def _absent(self, one: _Open) -> Update | None:
+    def _left_the_queue(
+        self, one: _Open, sighting: Sighting | None, record: ExitRecord | None
+    ) -> _End | None:
+        """The end of a task that was given up, when it is out of the queue."""
+        outcome = self._given_up.get(one.task.task_id)
+        if outcome is None or (sighting is not None and sighting.state in states.WAITING):
+            return None
+        del self._given_up[one.task.task_id]
+        is_out = sighting is None or sighting.state == "CANCELLED"
+        # One that began a moment before goes on like any other.
+        return _End(one, outcome) if is_out and record is None else None
+
+    # What the queue does not show any more.
+
+    def _explained(self, absent: Sequence[_Open]) -> list[_End]:
         """Slurm forgets ended jobs after some minutes, and a record may come late."""
-        if not self._lasts(one, Doubt.ABSENT):
-            return None
+        remembered: dict[str, Sighting] = {}
+        asked = sorted({one.job_id for one in absent})[:JOBS_PER_POLL]
         try:
-            sighting = self._client.jobs(one.job_id).get(one.external_id)
+            for job_id in asked:
+                remembered |= self._client.jobs(job_id)
         except (SlurmSilent, SlurmRefused):
-            return None
-        if sighting is not None:
-            outcome = states.outcome_of(one.task, sighting, None)
-            return self._ended(one, outcome, None) if outcome else None
+            return []
+        ends, unknown = [], []
+        for one in (one for one in absent if one.job_id in asked):
+            sighting = remembered.get(one.external_id)
+            if sighting is None:
+                unknown.append(one)
+            elif outcome := self._outcome_of(one, sighting):
+                ends.append(_End(one, outcome))
+        return ends + self._accounted(unknown)
+
+    def _accounted(self, unknown: Sequence[_Open]) -> list[_End]:
+        if not unknown:
+            return []
+        accounts: Mapping[str, Account] = {}
+        is_down = False
+        try:
+            accounts = self._database().tasks({one.external_id for one in unknown})
+        except (SlurmSilent, SlurmRefused):
+            is_down = True
+        ends = []
+        for one in unknown:
+            account = accounts.get(one.external_id)
+            outcome = self._outcome_of(one, account.sighting) if account else None
+            if outcome is None and is_down and not self._has_waited(one, DATABASE_PATIENCE_SECONDS):
+                continue
+            ends.append(_End(one, outcome or self._lost(one)))
+        return ends
+
+    def _outcome_of(self, one: _Open, sighting: Sighting) -> Outcome | None:
+        if sighting.nodes:
+            self._nodes[one.task.task_id] = sighting.nodes
+        return states.outcome_of(one.task, sighting, None)
+
+    def _lost(self, one: _Open) -> Outcome:
+        if not self._has_begun(one):
+            reason = "Slurm does not know the job any more, and it never began"
+            return Outcome(FailureKind.NODE_FAILURE, reason)
         reason = "Slurm does not know the job any more, and it left no record"
         advice = "Was it removed, or was the controller started anew without its saved state?"
-        return self._ended(one, Outcome(FailureKind.LOST, reason, advice=advice), None)
+        return Outcome(FailureKind.LOST, reason, advice=advice)
 
-    def _without_slurm(self, one: _Open, record: ExitRecord | None) -> Update | None:
-        outcome = states.outcome_of(one.task, None, record)
-        if outcome is not None:
-            return self._ended(one, outcome, record)
-        # What is not seen now must not be counted as absent.
-        self._waiting.pop(one.task.task_id, None)
-        return None
+    def _database(self) -> Accounting:
+        if self._accounting is None:
+            self._accounting = accounting_of(self._client.settings())
+        return self._accounting
 
-    def _ended(self, one: _Open, outcome: Outcome, record: ExitRecord | None) -> Update:
+    # Ends.
+
+    def _ended(self, ends: Sequence[_End]) -> Iterator[Update]:
+        nodes = self._nodes_of(ends)
+        accounts = self._accounts_of_ranks(ends)
+        for end in ends:
+            if end.record is None and end.outcome.kind in _OF_THE_NODE:
+                end = replace(end, outcome=self._by_node(end, nodes))  # noqa: PLW2901
+                yield from self._count_failed_nodes(end, nodes)
+            yield self._update(end, accounts)
+
+    def _nodes_of(self, ends: Sequence[_End]) -> dict[str, NodeFacts]:
+        """All nodes of the cluster, asked for only when some of them failed."""
+        if not any(end.record is None and end.outcome.kind in _OF_THE_NODE for end in ends):
+            return {}
+        try:
+            return {node.name: node for node in self._client.nodes()}
+        except (SlurmSilent, SlurmRefused):
+            return {}
+
+    def _by_node(self, end: _End, nodes: Mapping[str, NodeFacts]) -> Outcome:
+        if self._has_begun(end.one):
+            return end.outcome
+        hosts = self._nodes.get(end.one.task.task_id, "")
+        return capacity.without_machine(end.outcome, hosts, nodes) or end.outcome
+
+    def _count_failed_nodes(self, end: _End, nodes: Mapping[str, NodeFacts]) -> Iterator[Update]:
+        # The name of a Spot node is given to another machine.
+        if end.outcome.kind != FailureKind.NODE_FAILURE:
+            return
+        hosts = self._nodes.get(end.one.task.task_id, "")
+        for name in self._bad_nodes.failed(capacity.failed_nodes(hosts, nodes)):
+            why = nodes[name].reason if name in nodes else ""
+            note = (
+                f"node {name} failed {capacity.FAILURES_OF_A_NODE} times{f' ({why})' if why else ''}: "
+                "no more jobs of this run are sent there"
+            )
+            yield Update(end.one.task.task_id, note=note)
+
+    def _accounts_of_ranks(self, ends: Iterable[_End]) -> dict[str, Account]:
+        """What the ranks used, which are no children of the task's own process."""
+        ids = {end.one.external_id for end in ends if end.record and _spreads(end.one.task)}
+        try:
+            return self._database().tasks(ids) if ids else {}
+        except (SlurmSilent, SlurmRefused):
+            return {}
+
+    def _update(self, end: _End, accounts: Mapping[str, Account]) -> Update:
+        one, record = end.one, end.record
         detail: dict[str, object] = {"log": str(one.log)}
         nodes = self._nodes.get(one.task.task_id) or (record.host if record else "")
         if nodes:
             detail["nodes"] = nodes
-        if record is not None and record.max_rss_kib:
-            detail["max_rss_kib"] = record.max_rss_kib
-        outcome = replace(outcome, detail=detail, log_location=str(one.log))
+        if record is not None and not _spreads(one.task):
+            detail |= _used(record.cpu_seconds, record.max_rss_kib)
+        elif account := accounts.get(one.external_id):
+            detail |= _used(account.cpu_seconds, account.max_rss_kib)
+        outcome = replace(
+            end.outcome, detail={**end.outcome.detail, **detail}, log_location=str(one.log)
+        )
         if not outcome.succeeded:
             outcome = replace(outcome, log_tail=log_tail(one.log))
         return Update(one.task.task_id, outcome)
+
+    # What waits.
+
+    def _look_at_pending(
+        self, opened: Sequence[_Open], queue: Mapping[str, Sighting], ended: set[str]
+    ) -> Iterator[Update]:
+        waiting: dict[str, dict[str, Sighting]] = defaultdict(dict)
+        first: dict[str, _Open] = {}
+        busy = set()
+        for one in opened:
+            sighting = queue.get(one.external_id)
+            if sighting is None or one.task.task_id in ended:
+                continue
+            first.setdefault(one.submission.submission_id, one)
+            if sighting.state in states.WAITING:
+                if one.task.task_id not in self._given_up:
+                    waiting[one.submission.submission_id][one.task.task_id] = sighting
+            elif sighting.state not in states.ENDED:
+                busy.add(one.task.target.name)
+        queued = [
+            capacity.Queued(first[key].submission, first[key].job_id, tasks)
+            for key, tasks in waiting.items()
+        ]
+        for found in self._pending.look(queued, busy, self._clock()):
+            if isinstance(found, Update):
+                yield found
+            else:
+                self._given_up |= dict.fromkeys(found.task_ids, found.outcome)
+        self._take_out(opened, queue)
+
+    def _take_out(self, opened: Sequence[_Open], queue: Mapping[str, Sighting]) -> None:
+        """Cancel what was given up and still waits. It ends for us when it is seen to be out."""
+        ids: set[str] = set()
+        rest: dict[str, bool] = defaultdict(bool)
+        for one in opened:
+            sighting = queue.get(one.external_id)
+            if sighting is not None and sighting.state in states.WAITING:
+                is_out = one.task.task_id in self._given_up
+                ids |= {one.external_id} if is_out else set()
+                rest[one.job_id] |= not is_out
+        whole = {job_id for job_id, keeps_some in rest.items() if not keeps_some}
+        ids = {id_.partition("_")[0] if id_.partition("_")[0] in whole else id_ for id_ in ids}
+        if ids:
+            try:
+                self._client.cancel(sorted(ids), pending_only=True)
+            except (SlurmSilent, SlurmRefused):
+                return  # asked again at the next poll
+
+    def _has_begun(self, one: _Open) -> bool:
+        # Slurm makes the log when it starts the script.
+        return one.task.task_id in self._started or one.log.exists()
 
     def _lasts(self, one: _Open, doubt: Doubt) -> bool:
         """Whether the same doubtful sight has lasted long enough, this look included."""
@@ -181,18 +405,32 @@ class Watcher:
         long_enough = now - waiting.since >= self._patience.seconds[doubt]
         return long_enough and waiting.polls >= self._patience.polls
 
-    def _end_hopeless(self) -> None:
-        """What would wait for ever has been reported as failed, so it must not stay in the queue."""
-        if self._hopeless:
-            with contextlib.suppress(SlurmSilent):  # asked again at the next poll
-                self._client.cancel(self._hopeless)
-                self._hopeless.clear()
+    def _has_waited(self, one: _Open, seconds: float) -> bool:
+        waiting = self._waiting.get(one.task.task_id)
+        return waiting is not None and self._clock() - waiting.since >= seconds
 
     def _forget_all_but(self, open_ids: set[str]) -> None:
         self._started &= open_ids
-        for memory in (self._nodes, self._waiting):
+        for memory in (self._nodes, self._waiting, self._given_up):
             for task_id in memory.keys() - open_ids:
                 del memory[task_id]
+
+
+_OF_THE_NODE = frozenset(
+    {FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED, FailureKind.NO_CAPACITY}
+)
+
+
+def _used(cpu_seconds: float | None, max_rss_kib: int | None) -> dict[str, object]:
+    found = {"cpu_seconds": cpu_seconds, "max_rss_kib": max_rss_kib}
+    return {name: value for name, value in found.items() if value}
+
+
+def _is_of_an_earlier_run(sighting: Sighting, record: ExitRecord) -> bool:
+    """A task that a site has started again runs beside the record of its earlier failure."""
+    if record.exit_code == 0 or sighting.state != "RUNNING" or sighting.wall_seconds is None:
+        return False
+    return time.time() - sighting.wall_seconds > record.ended + CLOCKS_DIFFER_SECONDS
 
 
 def _spreads(task: Task) -> bool:
@@ -202,11 +440,13 @@ def _spreads(task: Task) -> bool:
 def _open_tasks(active: Sequence[Active], logs: Path) -> Iterator[_Open]:
     for one in active:
         submission, job_id = one.submission, one.accepted.external_id
+        folder = log_folder(logs, submission)
         for index, task in enumerate(submission.tasks):
             if task.task_id in one.open_task_ids:
                 yield _Open(
                     task,
+                    submission,
                     task_id_of(job_id, index, len(submission.tasks)),
                     job_id,
-                    log_path(logs / submission.submission_id, index),
+                    log_path(folder, index),
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -40,20 +40,22 @@ class SlurmClient(Protocol):
     def find(self, name: str) -> str | None:
         """Id of the job of this name, ended or not; None where there is none."""
 
-    def queue(self) -> dict[str, Sighting]:
-        """All of this user's tasks that Slurm still knows, by id: array tasks one by one.
+    def queue(self, job_ids: Collection[str] = ()) -> dict[str, Sighting]:
+        """The tasks that Slurm still knows, by id: array tasks one by one.
 
-        Asked once: it is asked again at the next poll anyway.
+        At least those of `job_ids`; of all that this client sent where none are given. Asked once: it
+        is asked again at the next poll anyway.
         """
 
-    def unfinished(self) -> list[Sighting]:
-        """This user's jobs that have not ended; the waiting part of an array may be one of them."""
+    def unfinished(self, job_ids: Collection[str] = ()) -> list[Sighting]:
+        """Those that have not ended; the waiting part of an array may be one of them."""
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
         """What the controller remembers of one job and its array tasks; {} for nothing."""
 
-    def cancel(self, ids: Iterable[str], *, kill: bool = False) -> None:
-        """End jobs; those that have ended already are no error. `kill` sends SIGKILL at once."""
+    def cancel(self, ids: Iterable[str], *, kill: bool = False, pending_only: bool = False) -> None:
+        """End jobs; those that have ended already are no error. `kill` sends SIGKILL at once;
+        `pending_only` leaves alone, where the client can, what has begun."""
 
     def partitions(self) -> list[str]:
         """Names of all partitions, hidden ones too."""

@@ -6,9 +6,12 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
+import tempfile
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
 COMMANDS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo")
 QUERY_SECONDS = 60.0
 SUBMIT_SECONDS = 30.0
-"""sbatch sleeps and tries again, for minutes, where the cluster's job table is full."""
+"""After that nobody knows whether a job was taken."""
 PAUSE_SECONDS = 1.0
 IDS_PER_CALL = 1000
 
@@ -52,7 +55,7 @@ _SILENCE = re.compile(
     r"|could not establish a configuration source",
     re.IGNORECASE,
 )
-_FULL = re.compile(r"temporarily unable to accept job", re.IGNORECASE)
+_FULL = re.compile(r"temporarily unable to accept job|job queue full", re.IGNORECASE)
 _NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 
 
@@ -65,7 +68,7 @@ class CommandLine:
         words = ["sbatch", *sbatch_words(request)]
         # sbatch hands its own environment to the job.
         needed = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
-        done = _run(words, needed | dict(request.environment), SUBMIT_SECONDS, script)
+        done = _submit(words, needed | dict(request.environment), script)
         job_id = read_job_id(done.stdout)
         if done.returncode == 0 and job_id:
             return job_id
@@ -81,11 +84,11 @@ class CommandLine:
             return array_id if array_id.isdigit() else job_id
         return None
 
-    def queue(self) -> dict[str, Sighting]:
+    def queue(self, job_ids: Collection[str] = ()) -> dict[str, Sighting]:
         words = ["squeue", "--noheader", "--array", "--me", "--states=all"]
         return read_queue(_ask(words, QUEUE_FORMAT, tries=1))
 
-    def unfinished(self) -> list[Sighting]:
+    def unfinished(self, job_ids: Collection[str] = ()) -> list[Sighting]:
         return list(read_queue(_ask(["squeue", "--noheader", "--me"], QUEUE_FORMAT)).values())
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
@@ -96,8 +99,9 @@ class CommandLine:
                 return {}
             raise
 
-    def cancel(self, ids: Iterable[str], *, kill: bool = False) -> None:
+    def cancel(self, ids: Iterable[str], *, kill: bool = False, pending_only: bool = False) -> None:
         how = ["--signal=KILL", "--full"] if kill else []
+        how += ["--state=PENDING"] if pending_only else []
         for some in in_chunks(ids, IDS_PER_CALL):
             # scancel says no where one of many has ended: the caller looks at the queue instead.
             with contextlib.suppress(SlurmRefused):
@@ -146,13 +150,13 @@ def _ask(words: list[str], layout: str | None = None, tries: int = 2) -> str:
 
 
 def _run(
-    arguments: Sequence[str], environment: Mapping[str, str], seconds: float, text: str = ""
+    arguments: Sequence[str], environment: Mapping[str, str], seconds: float
 ) -> subprocess.CompletedProcess[str]:
     try:
         done = subprocess.run(
             arguments,
             env=environment,
-            input=text,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
@@ -162,12 +166,54 @@ def _run(
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
-        said = error.stderr or b""
-        if _FULL.search(said.decode(errors="replace") if isinstance(said, bytes) else said):
-            raise SlurmFull("the cluster's table of jobs is full (MaxJobCount)") from error
         raise SlurmSilent(f"{arguments[0]} had no answer within {seconds:.0f} s") from error
     except OSError as error:
         raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
+    if done.returncode != 0 and _SILENCE.search(done.stderr):
+        raise SlurmSilent(_words(done))
+    return done
+
+
+def _submit(
+    arguments: Sequence[str], environment: Mapping[str, str], script: str
+) -> subprocess.CompletedProcess[str]:
+    """sbatch, ended as soon as it says that the cluster takes no more jobs: it would sleep and try
+    again for two minutes, in which nothing is watched."""
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as text,
+        tempfile.TemporaryFile("w+") as out,
+    ):
+        text.write(script)
+        text.seek(0)
+        try:
+            process = subprocess.Popen(
+                arguments,
+                env=environment,
+                stdin=text,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
+        said: list[str] = []
+        late = threading.Timer(SUBMIT_SECONDS, process.kill)
+        late.start()
+        with process:
+            for line in process.stderr or ():
+                said.append(line)
+                if _FULL.search(line):
+                    process.kill()
+                    break
+        late.cancel()
+        out.seek(0)
+        done = subprocess.CompletedProcess(arguments, process.returncode, out.read(), "".join(said))
+    if _FULL.search(done.stderr):
+        raise SlurmFull("its table of jobs is full (MaxJobCount)")
+    if done.returncode == -signal.SIGKILL:
+        raise SlurmSilent(f"{arguments[0]} had no answer within {SUBMIT_SECONDS:.0f} s")
     if done.returncode != 0 and _SILENCE.search(done.stderr):
         raise SlurmSilent(_words(done))
     return done

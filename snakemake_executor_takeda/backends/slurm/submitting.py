@@ -1,0 +1,170 @@
+"""Sends each submission once, whatever becomes of the answers, and lets it wait while Slurm takes none."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
+from snakemake_executor_takeda.backends.slurm.capacity import limit_seconds
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmClient,
+    SlurmFull,
+    SlurmRefused,
+    SlurmSilent,
+)
+from snakemake_executor_takeda.values import FailureKind
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.records import ExitRecords
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
+    from snakemake_executor_takeda.values import Submission, Target
+
+FIRST_PAUSE_SECONDS = 2.0
+LONGEST_PAUSE_SECONDS = 60.0
+FULL_LIMIT_SECONDS = 12 * 3600.0
+"""How long a submission waits for room in the cluster where its target says no `pending_limit`."""
+_NO_ROOM = re.compile(
+    r"(Max|Grp)Submit|submit limit|temporarily unable to accept|job queue full", re.IGNORECASE
+)
+_TOO_LARGE = re.compile(r"size and/or time limits", re.IGNORECASE)
+_CLUSTER = ""
+
+
+@dataclass
+class _Shut:
+    """Submissions of one kind are not taken at present."""
+
+    until: float
+    pause_seconds: float
+
+
+class Submitter:
+    """Remembers which submissions may have come through, and when it is worth trying again."""
+
+    def __init__(
+        self,
+        client: SlurmClient,
+        records: ExitRecords,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._records = records
+        self._clock = clock
+        self._shut: dict[str, _Shut] = {}
+        """`_CLUSTER`, or the name of the target whose account is at a limit."""
+        self._waiting_since: dict[str, float] = {}
+        self._in_doubt: set[str] = set()
+
+    def send(self, submission: Submission, request: JobRequest, script: str) -> str:
+        """The job's id. Raises SubmissionError, or SubmissionDelayed while Slurm does not answer or
+        has no room.
+
+        After a call that may or may not have come through, the job is looked for by its name, which
+        is unique, so that it is never sent twice.
+        """
+        now = self._clock()
+        for key in (_CLUSTER, submission.target.name):
+            if (shut := self._shut.get(key)) and now < shut.until:
+                self._waiting_since.setdefault(submission.name, now)
+                raise SubmissionDelayed(shut.until - now)
+        try:
+            job_id = self._find(submission) or self._submit(submission, request, script)
+        except SlurmSilent as error:
+            # Never given up: nobody knows whether it came through.
+            self._in_doubt.add(submission.name)
+            note = (
+                f"Slurm does not answer ({error}). Submissions wait and are sent once it does; "
+                "nothing is taken as failed"
+            )
+            raise self._delay(_CLUSTER, submission, note) from error
+        except SlurmFull as error:
+            # The command may have been stopped in the middle of a try of its own.
+            self._in_doubt.add(submission.name)
+            raise self._no_room(_CLUSTER, submission, str(error)) from error
+        except SlurmRefused as error:
+            if not _NO_ROOM.search(_without_general_words(str(error))):
+                self._forget(submission)
+                raise _refusal(str(error), submission.target) from error
+            raise self._no_room(submission.target.name, submission, str(error)) from error
+        for key in (_CLUSTER, submission.target.name):
+            self._shut.pop(key, None)
+        self._forget(submission)
+        return job_id
+
+    def possible_jobs(self) -> set[str]:
+        """Ids of jobs that came through although their answer did not. Raises SlurmSilent."""
+        found = {name: self._client.find(name) for name in sorted(self._in_doubt)}
+        return {job_id for job_id in found.values() if job_id}
+
+    def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
+        try:
+            return self._client.submit(request, script)
+        except SlurmRefused as error:
+            if not request.exclude or _NO_ROOM.search(_without_general_words(str(error))):
+                raise
+        # Without the nodes that failed there may be too few left.
+        return self._client.submit(replace(request, exclude=()), script)
+
+    def _find(self, submission: Submission) -> str | None:
+        if submission.name not in self._in_doubt:
+            return None
+        if job_id := self._client.find(submission.name):
+            return job_id
+        # Slurm forgets a job some minutes after its end, which its tasks have recorded.
+        for task in submission.tasks:
+            record = self._records.read(task.task_id)
+            if record and record.slurm_job_id:
+                return record.slurm_job_id
+        return None
+
+    def _no_room(
+        self, key: str, submission: Submission, why: str
+    ) -> SubmissionDelayed | SubmissionError:
+        limit = limit_seconds(submission.target) or FULL_LIMIT_SECONDS
+        waited = self._clock() - self._waiting_since.setdefault(submission.name, self._clock())
+        if waited >= limit:
+            reason = f"no room in Slurm for {waited / 60:.0f} min: {why}"
+            self._forget(submission)
+            return SubmissionError(FailureKind.NO_CAPACITY, reason)
+        where = f" to target {key}" if key else ""
+        fallback = submission.target.fallback
+        then = f"goes to {fallback}" if fallback else "ends as no_capacity"
+        note = (
+            f"Slurm takes no more jobs: {why}. Submissions{where} wait for room; after "
+            f"{limit / 60:.0f} min one {then}"
+        )
+        return self._delay(key, submission, note)
+
+    def _delay(self, key: str, submission: Submission, note: str) -> SubmissionDelayed:
+        now = self._clock()
+        self._waiting_since.setdefault(submission.name, now)
+        shut = self._shut.get(key)
+        if shut is None:
+            shut = self._shut[key] = _Shut(now, FIRST_PAUSE_SECONDS)
+        else:
+            shut.pause_seconds = min(2 * shut.pause_seconds, LONGEST_PAUSE_SECONDS)
+            note = ""
+        shut.until = now + shut.pause_seconds
+        return SubmissionDelayed(shut.pause_seconds, note)
+
+    def _forget(self, submission: Submission) -> None:
+        self._in_doubt.discard(submission.name)
+        self._waiting_since.pop(submission.name, None)
+
+
+def _without_general_words(words: str) -> str:
+    """sbatch adds one line for all limits of an account to the line that names the limit."""
+    return "; ".join(part for part in words.split("; ") if not _TOO_LARGE.search(part))
+
+
+def _refusal(words: str, target: Target) -> SubmissionError:
+    """sbatch's own words, with what to change."""
+    advice = (
+        f"Change the rule's resources, or target {target.name} in the routing policy; "
+        "`sinfo` and `scontrol show partition` show what the cluster has."
+    )
+    return SubmissionError(FailureKind.CONFIGURATION, f"sbatch: {words}", advice)
