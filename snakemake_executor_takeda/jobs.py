@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from snakemake_executor_takeda.values import File, JobSpec, NamedFiles, Shape, TakedaError
+from snakemake_executor_takeda.values import (
+    ANY_LAUNCHER,
+    File,
+    JobSpec,
+    NamedFiles,
+    Shape,
+    TakedaError,
+)
 
 # Snakemake's own bookkeeping, and values that only the node can know.
 _NOT_RESOURCES = frozenset({"_cores", "_nodes", "_job_count", "tmpdir"})
@@ -77,7 +84,7 @@ def shape_of(resources: Mapping[str, int | float | str], threads: int, where: st
         nodes=nodes or 1,
         tasks=tasks,
         tasks_per_node=tasks_per_node,
-        mpi=_text(resources.get("mpi")),
+        mpi=_launcher(resources.get("mpi")),
     )
 
 
@@ -124,12 +131,20 @@ def _resources(job: Any) -> dict[str, int | float | str]:
         name: value
         for name, value in job.resources.items()
         # A resource that depends on a file not there yet is a TBDString, a subclass of str.
-        if name not in _NOT_RESOURCES and type(value) in (int, float, str)
+        if name not in _NOT_RESOURCES and type(value) in (int, float, str, bool)
     }
 
 
 def _text(value: object) -> str | None:
     return str(value) if value not in (None, "") else None
+
+
+def _launcher(value: object) -> str | None:
+    """`mpi=True` and the like leave the choice to the target; `mpi=False` is as good as none."""
+    word = str(value).strip().lower()
+    if value is None or word in ("", "0", "false", "no", "off", "none"):
+        return None
+    return ANY_LAUNCHER if word in ("1", "true", "yes", "on", "default") else str(value)
 
 
 def _file(f: Any) -> File:

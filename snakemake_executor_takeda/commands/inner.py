@@ -11,6 +11,7 @@ from typing import Any
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_takeda.commands import encode_targets
+from snakemake_executor_takeda.commands.rewording import with_entry
 
 MOST_FILES_ON_THE_COMMAND_LINE = 20
 NODE_MODULE = "snakemake_executor_takeda.commands.node"
@@ -79,14 +80,7 @@ class InnerSnakemake:
 
 def with_memory(argv: tuple[str, ...], rule: str, mem_mb: int) -> tuple[str, ...]:
     """The same command in which the rule's `mem_mb` is this, whatever Snakefile or flags say."""
-    option = "--set-resources"
-    word = f"{rule}:mem_mb={mem_mb}"
-    if option not in argv:
-        return (*argv, option, word)
-    start = argv.index(option) + 1
-    end = next((i for i in range(start, len(argv)) if argv[i].startswith("--")), len(argv))
-    kept = (w for w in argv[start:end] if not w.startswith(f"{rule}:mem_mb="))
-    return (*argv[:start], *kept, word, *argv[end:])
+    return with_entry(argv, "--set-resources", f"{rule}:mem_mb=", str(mem_mb))
 
 
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

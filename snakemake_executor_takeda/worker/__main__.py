@@ -9,7 +9,6 @@ import argparse
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -18,13 +17,16 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.worker.manifest import read_entry
 from snakemake_executor_takeda.worker.objects import read, read_range
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.worker.usage import Usage
 
 _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 
@@ -32,11 +34,18 @@ _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 def main() -> int:
     args = _parse()
     started = time.time()
+    usage = _usage() if args.exit_records else None
     index = args.index if args.index is not None else _index_from_environment()
     entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
-    exit_code = _run_on_nodes(entry, args) if args.nodes else _run(entry, args.scratch)
-    if args.exit_records:
-        _leave_record(Path(args.exit_records), entry["task_id"], exit_code, started)
+    if args.nodes:
+        exit_code = _run_on_nodes(entry, args)
+    elif args.allocation:
+        exit_code = _run_in_allocation(entry, args)
+    else:
+        exit_code = _run(entry, args.scratch)
+    if usage:
+        record = {"exit_code": exit_code, "started": started, "ended": time.time(), **usage.stop()}
+        _leave_record(Path(args.exit_records), entry["task_id"], record)
     return exit_code
 
 
@@ -48,6 +57,9 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--exit-records", help="directory for the exit record")
     parser.add_argument("--scratch", help="where the task's directory is made")
+    slurm = parser.add_argument_group("a job with ranks on Slurm")
+    slurm.add_argument("--allocation", action="store_true", help="it may have several nodes")
+    slurm.add_argument("--efa", action="store_true", help="every node must have an EFA device")
     several = parser.add_argument_group("a job of several nodes")
     several.add_argument("--nodes", help="s3:// URI below which the nodes find each other")
     several.add_argument("--node-wait", type=float, default=900.0, help="seconds to wait for all")
@@ -88,6 +100,14 @@ def _run_on_nodes(entry: dict[str, Any], args: argparse.Namespace) -> int:
             _unpack(read(entry["sources_uri"]), directory)
 
     return nodes.follow(here, plan, fill)
+
+
+def _run_in_allocation(entry: dict[str, Any], args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.worker import allocation
+
+    if args.efa and (unfit := allocation.unfit_for_efa()):
+        return unfit
+    return allocation.exit_code_of(_run(entry, args.scratch))
 
 
 def _run(
@@ -161,14 +181,20 @@ def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> i
     return 128 - code if code < 0 else code
 
 
-def _leave_record(directory: Path, task_id: str, exit_code: int, started: float) -> None:
+def _usage() -> Usage:
+    # Only here: other tasks start faster without it.
+    from snakemake_executor_takeda.worker.usage import Usage
+
+    return Usage()
+
+
+def _leave_record(directory: Path, task_id: str, facts: Mapping[str, Any]) -> None:
+    environ = os.environ
     record = {
         "task_id": task_id,
-        "exit_code": exit_code,
-        "started": started,
-        "ended": time.time(),
-        "host": os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-        "max_rss_kib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+        "host": environ.get("SLURMD_NODENAME") or socket.gethostname(),
+        "slurm_job_id": environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID", ""),
+        **facts,
     }
     directory.mkdir(parents=True, exist_ok=True)
     temporary = directory / f".{task_id}.{os.getpid()}"

@@ -12,6 +12,24 @@ NOT_FOR_MPI = "127.0.0.0/8,169.254.0.0/16"
 """Networks that every container has for itself: loopback, and the one that ECS gives out roles by. MPI
 would try to reach other nodes there, and hang."""
 
+FOR_EFA: Mapping[str, str] = {
+    "FI_PROVIDER": "efa",
+    # programs that fork, as shells and Python do, would otherwise damage what EFA has pinned
+    "FI_EFA_FORK_SAFE": "1",
+    # Open MPI, 4 and 5: libfabric's matching, nothing else
+    "OMPI_MCA_pml": "cm",
+    "OMPI_MCA_mtl": "ofi",
+    # Intel MPI
+    "I_MPI_FABRICS": "shm:ofi",
+    "I_MPI_OFI_PROVIDER": "efa",
+}
+"""FI_EFA_USE_DEVICE_RDMA is left to libfabric: where it is set, instances without RDMA end the program."""
+UNBOUND: Mapping[str, str] = {
+    "OMPI_MCA_hwloc_base_binding_policy": "none",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+"""Open MPI's mpirun would bind a rank and all its threads to one core."""
+
 
 def slots(addresses: Sequence[str], ranks: int, ranks_per_node: int) -> list[tuple[str, int]]:
     """Each node's ranks, the nodes filled in order; a node without ranks is left out."""
@@ -78,7 +96,5 @@ def variables(
         if f"{prefix}_if_include" not in given:
             made[f"{prefix}_if_exclude"] = NOT_FOR_MPI
     if cpus_per_rank > 1:
-        # Open MPI would bind a rank and all its threads to one core
-        made["OMPI_MCA_hwloc_base_binding_policy"] = "none"
-        made["PRTE_MCA_hwloc_default_binding_policy"] = "none"
+        made |= UNBOUND
     return {name: value for name, value in made.items() if name not in given}

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.worker import mpi
+from snakemake_executor_takeda.worker.efa import lack_of_devices
 from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_MISSING, NODES_UNFIT
 from snakemake_executor_takeda.worker.frames import Connection, meet_main
 from snakemake_executor_takeda.worker.hub import (
@@ -43,7 +44,6 @@ LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
 ESCALATION_SECONDS = 30.0
 """A task that has not ended so long after a node was lost is left behind."""
-EFA_DEVICES = "/dev/infiniband/uverbs"
 
 
 @dataclass(frozen=True)
@@ -99,18 +99,6 @@ def own_address(main_address: str | None) -> str:
         return str(probe.getsockname()[0])
 
 
-def lack_of_efa(devices: int) -> str | None:
-    """Why EFA cannot be used here, where the target says that there is one."""
-    for number in range(devices):
-        if not Path(f"{EFA_DEVICES}{number}").exists():
-            return (
-                f"the target says `efa: true`, but there is no device {EFA_DEVICES}{number}: use an "
-                "instance type with EFA, an AMI with its driver, and a launch template whose network "
-                "interface is of type efa, or take `efa` out of the target"
-            )
-    return None
-
-
 def run_main(
     here: Here, plan: Plan, task: Callable[[Callable[[Path], dict[str, str]]], int]
 ) -> int:
@@ -132,7 +120,7 @@ def run_main(
             on_loss=_report_loss,
         )
         port = hub.start()
-        unfit = lack_of_efa(plan.efa_devices)
+        unfit = lack_of_devices(plan.efa_devices)
         offer = {"address": address, "port": port, "token": token.hex()}
         write(_place(here, plan, "main"), json.dumps(offer).encode())
         try:
@@ -198,7 +186,7 @@ class _Follower:
             {
                 "index": self._here.index,
                 "address": self._address,
-                "unfit": lack_of_efa(self._plan.efa_devices),
+                "unfit": lack_of_devices(self._plan.efa_devices),
             }
         )
         commands = Commands(connection.send)

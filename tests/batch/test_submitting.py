@@ -20,13 +20,13 @@ from snakemake_executor_takeda.backends.batch.instances import (
 from snakemake_executor_takeda.backends.batch.options import RESOURCES
 from snakemake_executor_takeda.backends.batch.queues import queue_problem
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
-from snakemake_executor_takeda.backends.batch.rule_images import without_apptainer
 from snakemake_executor_takeda.backends.batch.submitting import (
     MAX_BYTES,
     PAUSES_S,
     Submitter,
     job_request,
 )
+from snakemake_executor_takeda.commands.rewording import without_apptainer
 from snakemake_executor_takeda.values import FailureKind, JobSpec, Shape, Submission, Task
 from snakemake_executor_takeda.worker.manifest import read_entry
 

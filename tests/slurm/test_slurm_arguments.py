@@ -1,8 +1,5 @@
 """Options of sbatch: from shape, resources and target, and nothing a hostile value could add."""
 
-import os
-import stat
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +11,6 @@ from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm import SlurmOptions, shape_key_resources
 from snakemake_executor_takeda.backends.slurm.arguments import job_request, sbatch_words
 from snakemake_executor_takeda.backends.slurm.extra import split_extra
-from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.values import FailureKind, Shape
 
 WORK, LOGS = Path("/data/run"), Path("/data/run/logs/s1")
@@ -206,35 +202,6 @@ def test_a_targets_own_words_are_checked():
 
 def test_what_makes_a_submission_differ_is_in_the_key():
     assert {"slurm_partition", "slurm_extra", "mem_mb_per_cpu", "gres"} <= shape_key_resources
-
-
-HOSTILE = ["/tmp/a b", "/x'; touch /tmp/pwned; '", "/$(id)", "/`id`", '/a"b', "/a\\b", "/%a", "/-x"]
-
-
-@pytest.mark.parametrize("path", HOSTILE)
-def test_no_value_leaves_its_quotes(tmp_path, path):
-    """The script is run by a real shell: its command sees the values as they are."""
-    seen = tmp_path / "seen"
-    python = tmp_path / "my python's"
-    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$SRUN_CPUS_PER_TASK" "$@" > {seen}\n')
-    python.chmod(python.stat().st_mode | stat.S_IXUSR)
-    script = batch_script(
-        name="takeda-x-1",
-        python=str(python),
-        manifest=Path(path) / "manifest",
-        exit_records=Path(path),
-        scratch=Path(path) / "scratch",
-    )
-    environment = {"PATH": os.defpath, "SLURM_ARRAY_TASK_ID": "17", "SLURM_CPUS_PER_TASK": "3"}
-    subprocess.run(["sh"], input=script, text=True, env=environment, check=True)
-    assert seen.read_text().splitlines() == [
-        "3",
-        *("-P", "-m", "snakemake_executor_takeda.worker"),
-        *("--manifest", f"{Path(path)}/manifest"),
-        *("--index", "17"),
-        *("--exit-records", path),
-        *("--scratch", f"{Path(path)}/scratch"),
-    ]
 
 
 def test_percent_in_a_path_is_no_pattern():

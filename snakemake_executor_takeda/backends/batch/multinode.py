@@ -17,6 +17,7 @@ from snakemake_executor_takeda.backends.batch.outcomes import exit_code, failure
 from snakemake_executor_takeda.backends.batch.shapes import ranks_per_node
 from snakemake_executor_takeda.values import FailureKind, Outcome
 from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_MISSING, NODES_UNFIT
+from snakemake_executor_takeda.worker.mpi import FOR_EFA
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
@@ -28,12 +29,6 @@ ALL_NODES = "0:"
 MAIN_NODE = 0
 _PLACEHOLDER_NODES = 2
 _EFA_DEVICE = "/dev/infiniband/uverbs{}"
-_EFA_VARIABLES: Mapping[str, str] = {
-    "FI_PROVIDER": "efa",
-    # programs that fork, as shells and Python do, would otherwise damage what EFA has pinned
-    "FI_EFA_FORK_SAFE": "1",
-}
-"""FI_EFA_USE_DEVICE_RDMA is left to libfabric: where it is set, instances without RDMA end the program."""
 
 _OURS: Mapping[int, tuple[FailureKind, str, str]] = {
     NODE_LOST: (
@@ -127,7 +122,7 @@ def node_overrides(
     if target.efa:
         container["environment"] = [
             *overrides.get("environment", ()),
-            *({"name": name, "value": value} for name, value in _EFA_VARIABLES.items()),
+            *({"name": name, "value": value} for name, value in FOR_EFA.items()),
         ]
     override: dict[str, Any] = {"targetNodes": ALL_NODES, "containerOverrides": container}
     if job.resources.get("instance_type"):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.commands.rewording import without_apptainer
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
 _REGISTRY = "docker://"
 _IMAGE = re.compile(r"[A-Za-z0-9_:./#@-]{1,255}")
-_METHOD_OPTIONS = frozenset(
-    {"--software-deployment-method", "--deployment-method", "--deployment", "--sdm"}
-)
-_APPTAINER = frozenset({"apptainer", "singularity"})
 
 
 def image_of(job: JobSpec, options: BatchOptions) -> str:
@@ -42,13 +39,3 @@ def in_rule_images(submission: Submission) -> Submission:
         return submission
     tasks = tuple(replace(task, argv=without_apptainer(task.argv)) for task in submission.tasks)
     return replace(submission, tasks=tasks)
-
-
-def without_apptainer(argv: tuple[str, ...]) -> tuple[str, ...]:
-    """The command with Apptainer taken out of its software deployment methods."""
-    at = next((i for i, word in enumerate(argv) if word in _METHOD_OPTIONS), None)
-    if at is None:
-        return argv
-    end = next((i for i in range(at + 1, len(argv)) if argv[i].startswith("-")), len(argv))
-    methods = tuple(word for word in argv[at + 1 : end] if word not in _APPTAINER)
-    return (*argv[:at], *((argv[at], *methods) if methods else ()), *argv[end:])

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from snakemake_executor_takeda.backends.slurm.extra import checked_extra
+from snakemake_executor_takeda.backends.slurm.mpi import DEFAULT_LAUNCHER
+from snakemake_executor_takeda.commands.pyxis import mount_of
+
+DEFAULT_PARTITION = "default"
+"""`partition: default`: whatever partition the cluster takes by itself."""
 
 RESOURCES = frozenset(
     {
+        "instance_type",
         "slurm_partition",
         "slurm_account",
         "slurm_extra",
@@ -28,6 +36,12 @@ sets it at all: Slurm chooses the number of nodes where it does not."""
 _Word = Annotated[
     str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", strip_whitespace=True)
 ]
+_Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x20\x7f,]+$")]
+_Module = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+/@=-]*$")]
+_Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_SECRET = re.compile(
+    r"SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL", re.IGNORECASE
+)
 _Directory = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$")]
 
 
@@ -36,8 +50,11 @@ class SlurmOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: _Word | None = Field(
-        default=None, description="Partition; the cluster's default where it is left out."
+    partition: _Word | tuple[_Name, ...] | None = Field(
+        default=None,
+        description="Partition, or several with commas: Slurm starts jobs where it can first. A list: "
+        "the smallest of these that fits. `default`: the cluster's default. Without: the smallest "
+        "partition of the cluster that fits.",
     )
     account: _Word | None = Field(default=None, description="Account that pays for the jobs.")
     qos: _Word | None = Field(default=None, description="Quality of service.")
@@ -51,6 +68,17 @@ class SlurmOptions(BaseModel):
     array_throttle: int | None = Field(
         default=None, ge=1, description="Most tasks of one array that run at once."
     )
+    pending_notice: float = Field(
+        default=10.0,
+        gt=0,
+        description="Minutes that jobs wait in the queue, nothing moving, before it is said why.",
+    )
+    pending_limit: float | None = Field(
+        default=None,
+        gt=0,
+        description="Minutes after which such jobs are given up: they go to the fallback, or fail. "
+        "Without: 30 for a target with a fallback, else never.",
+    )
     scratch: _Directory | None = Field(
         default=None,
         description="Directory on a shared file system for tasks' work directories, seen by all "
@@ -60,6 +88,62 @@ class SlurmOptions(BaseModel):
         default_factory=lambda: sys.executable,
         description="Python on the nodes that has this package; by default the controller's own path.",
     )
+
+    mpi: _Word = Field(
+        default=DEFAULT_LAUNCHER,
+        description="Launcher of ranks for rules that say `mpi=True`, and PMI of `srun` where a rule "
+        "names none.",
+    )
+    modules: tuple[_Module, ...] = Field(
+        default=(), description="Environment modules that are loaded before each job."
+    )
+    environment: dict[_Variable, str] = Field(
+        default_factory=dict,
+        description="Variables for jobs, over those of the caller's environment. No secrets: Slurm "
+        "shows a job's script. See Snakemake's `envvars:` for those.",
+    )
+    container_runtime: Literal["apptainer", "pyxis"] = Field(
+        default="apptainer",
+        description="What runs a rule's `container:`: Snakemake by Apptainer, where "
+        "`--software-deployment-method apptainer` says so, or always Pyxis (`srun --container-image`).",
+    )
+    container_mounts: tuple[_Directory, ...] = Field(
+        default=(),
+        description="Folders that Pyxis mounts in containers, beside the job's own directory.",
+    )
+
+    @property
+    def named_partition(self) -> str | None:
+        """What sbatch is told as it is; None where there is a choice, or the cluster's default."""
+        if isinstance(self.partition, str) and self.partition != DEFAULT_PARTITION:
+            return self.partition
+        return None
+
+    @field_validator("environment")
+    @classmethod
+    def _environment_is_harmless(cls, environment: dict[str, str]) -> dict[str, str]:
+        for name, value in environment.items():
+            if _SECRET.search(name):
+                raise ValueError(
+                    f"{name} looks like a secret, and Slurm shows a job's script: name it in the "
+                    "workflow's `envvars:` instead"
+                )
+            if "\0" in value:
+                raise ValueError(f"the value of {name} holds a NUL")
+        return environment
+
+    @field_validator("container_mounts")
+    @classmethod
+    def _mounts_are_mountable(cls, folders: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in folders:
+            mount_of(folder)
+        return folders
+
+    @field_validator("mpi")
+    @classmethod
+    def _launcher_is_words(cls, launcher: str) -> str:
+        shlex.split(launcher)  # raises ValueError
+        return launcher
 
     @field_validator("extra")
     @classmethod

@@ -7,16 +7,36 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from snakemake_executor_takeda.backends.slurm import commands, mpi
+
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
+    from snakemake_executor_takeda.values import Submission
+
 
 def batch_script(
-    *, name: str, python: str, manifest: Path, exit_records: Path, scratch: Path
+    submission: Submission, *, manifest: Path, exit_records: Path, scratch: Path
 ) -> str:
-    """What sbatch reads. Every value but the name is quoted; the name is safe by its own rule."""
+    """What sbatch reads. Every value is quoted, but for the name, which is safe by its own rule, and
+    names of variables, which the options' model has checked."""
+    job, target = submission.tasks[0].job, submission.target
+    options: SlurmOptions = target.options
+    is_parallel = mpi.is_parallel(job.shape)
     return _template().render(
-        name=name, python=python, manifest=manifest, exit_records=exit_records, scratch=scratch
+        name=submission.name,
+        environment=options.environment,
+        modules=options.modules,
+        needs_modules=bool(options.modules) or commands.needs_modules(submission),
+        defaults=mpi.variables(job, target),
+        steps_get_cpus=mpi.steps_get_cpus(job, target),
+        python=options.python,
+        manifest=manifest,
+        exit_records=exit_records,
+        scratch=scratch,
+        is_parallel=is_parallel,
+        efa=is_parallel and target.efa,
     )
 
 
