@@ -70,11 +70,11 @@ class FakeSlurm:
     def sees(self, *sightings):
         self.queue_is = {sighting.external_id: sighting for sighting in sightings}
 
-    def queue(self):
+    def queue(self, job_ids=()):
         self.calls.append("queue")
         return self._or_raise(self.queue_is)
 
-    def unfinished(self):
+    def unfinished(self, job_ids=()):
         ended = {"CANCELLED", "COMPLETED", "FAILED"}
         return [s for s in self._or_raise(self.queue_is).values() if s.state not in ended]
 

@@ -6,11 +6,11 @@ import pytest
 from slurm_builders import TRUE, FakeSlurm, active, context, sighting, submission, target
 
 from snakemake_executor_takeda.backends import slurm as package
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.slurm import slurm_backend as module
+from snakemake_executor_takeda.backends.slurm import submitting
 from snakemake_executor_takeda.backends.slurm.clients import command_line
 from snakemake_executor_takeda.backends.slurm.clients.base import (
-    SlurmFull,
     SlurmRefused,
     SlurmSilent,
 )
@@ -19,7 +19,7 @@ from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.setattr(module, "SUBMIT_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(submitting, "FIRST_PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(command_line, "missing_commands", list)
     monkeypatch.delenv("SLURM_CONF", raising=False)
     return FakeSlurm()
@@ -56,43 +56,38 @@ def test_a_call_of_unknown_fate_is_never_repeated_blindly(make, fake):
     backend = make()
     backend.check()
     fake.submits, fake.found = [SlurmSilent("socket timed out")], "42"
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission())
     assert backend.submit(submission()).external_id == "42"
-    assert fake.calls == ["submit", "find"]
+    assert [call for call in fake.calls if call in ("submit", "find")] == ["submit", "find"]
 
 
-def test_a_call_that_did_not_come_through_is_repeated(make, fake):
+def test_a_refusal_fails_its_own_submission_in_slurms_words(make, fake):
     backend = make()
     backend.check()
-    fake.submits = [SlurmSilent("socket timed out"), "43"]
-    assert backend.submit(submission()).external_id == "43"
-    assert fake.calls == ["submit", "find", "submit"]
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (SlurmFull("full"), FailureKind.NO_CAPACITY),
-        (SlurmRefused("Invalid account"), FailureKind.CONFIGURATION),
-        (SlurmRefused("AssocMaxSubmitJobLimit: submit limit"), FailureKind.NO_CAPACITY),
-    ],
-)
-def test_refusals(make, fake, error, kind):
-    backend = make()
-    backend.check()
-    fake.submits = [error]
+    fake.submits = [SlurmRefused("Invalid account")]
     with pytest.raises(SubmissionError) as refused:
         backend.submit(submission())
-    assert refused.value.kind == kind
-    assert str(error) in refused.value.reason
+    assert refused.value.kind == FailureKind.CONFIGURATION
+    assert "Invalid account" in refused.value.reason
 
 
-def test_a_controller_that_stays_silent(make, fake):
+def test_cancel_ends_what_may_have_come_through(make, fake):
     backend = make()
     backend.check()
-    fake.submits = [SlurmSilent("no answer")] * 3
-    with pytest.raises(SubmissionError) as refused:
+    fake.submits = [SlurmSilent("socket timed out")]
+    with pytest.raises(SubmissionDelayed):
         backend.submit(submission())
-    assert refused.value.kind == FailureKind.NO_CAPACITY
+    fake.found = "42"
+    backend.cancel([])
+    assert fake.cancelled == [(["42"], False)]
+
+
+def test_cancel_says_when_slurm_does_not_answer(make, fake, monkeypatch):
+    monkeypatch.setattr(module, "CANCEL_SECONDS", 0.3)
+    fake.queue_is = SlurmSilent("connect failure")
+    with pytest.raises(TakedaError, match=r"connect failure.*scancel 3"):
+        make().cancel([active(submission(), job_id="3")])
 
 
 def test_cancel_takes_all_in_one_call_and_sees_them_end(make, fake):

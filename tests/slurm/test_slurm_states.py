@@ -13,6 +13,7 @@ from snakemake_executor_takeda.backends.slurm.states import (
     verdict_of,
 )
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
+from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_UNFIT
 
 TASK = submission().tasks[0]
 SPOT_TASK = submission(on=target("spot")).tasks[0]
@@ -119,6 +120,20 @@ def test_a_task_that_can_never_start(reason):
 def test_a_task_that_waits_its_turn(reason):
     assert hopeless(TASK, sighting("PENDING", reason=reason)) is None
     assert verdict_of(TASK, sighting("PENDING", reason=reason), None) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "kind_on_spot"),
+    [
+        (NODE_LOST, FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED),
+        (NODES_UNFIT, FailureKind.CONFIGURATION, FailureKind.CONFIGURATION),
+        (1, FailureKind.USER, FailureKind.USER),
+    ],
+)
+def test_the_workers_own_words_on_its_nodes(code, kind, kind_on_spot):
+    record = ExitRecord(code, 2.5, "node-1", None)
+    assert kind_of(verdict_of(TASK, sighting("FAILED"), record)) == kind
+    assert kind_of(verdict_of(SPOT_TASK, sighting("FAILED"), record)) == kind_on_spot
 
 
 def test_a_task_killed_with_its_worker_is_taken_for_short_of_memory():

@@ -133,7 +133,7 @@ def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     if sighting.state == "FAILED":
         return _failed_unrecorded(task, sighting)
     kind = _FAILURES[sighting.state]
-    if kind == FailureKind.NODE_FAILURE and task.target.capacity == "spot":
+    if kind == FailureKind.NODE_FAILURE and _is_spot(task):
         kind = FailureKind.INTERRUPTED
     # Slurm's own exit code says nothing here: scontrol and sacct differ even for one job.
     code = record.exit_code if record else None
@@ -160,7 +160,7 @@ def _failed(task: Task, record: ExitRecord, reason: str = "") -> Outcome:
 
 def _ended_by_worker(task: Task, record: ExitRecord, said: str) -> Outcome:
     kind, reason, advice = _OF_WORKER[record.exit_code]
-    if kind == FailureKind.NODE_FAILURE and task.target.capacity == "spot":
+    if kind == FailureKind.NODE_FAILURE and _is_spot(task):
         kind = FailureKind.INTERRUPTED
     reason = f"{said}: {reason}" if said else reason
     return Outcome(kind, reason, record.exit_code, advice=advice, wall_seconds=record.wall_seconds)
@@ -178,6 +178,10 @@ def _failed_unrecorded(task: Task, sighting: Sighting) -> Outcome:
         "they see the run's directory?"
     )
     return Outcome(FailureKind.CONFIGURATION, reason, code, advice=advice, wall_seconds=wall)
+
+
+def _is_spot(task: Task) -> bool:
+    return task.target.capacity == "spot"
 
 
 def _reason(sighting: Sighting) -> str:

@@ -131,7 +131,7 @@ class Watcher:
             if one.task.task_id in recorded
         }
         try:
-            queue = self._client.queue()
+            queue = self._client.queue({one.job_id for one in opened})
         except (SlurmSilent, SlurmRefused) as error:
             yield from self._is_silent(opened, error)
             for one in opened:
