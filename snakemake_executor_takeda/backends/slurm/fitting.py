@@ -325,7 +325,7 @@ def _ranks_on(
         return 0
     ranks = cpus // per_rank
     if group.knows_memory and request.mem_mb is not None:
-        if request.mem_mb > memory or _cpus_for(request.mem_mb, partition) > cpus:
+        if request.mem_mb > memory:
             return 0
     elif group.knows_memory and request.mem_mb_per_cpu:
         ranks = min(ranks, memory // (request.mem_mb_per_cpu * request.cpus_per_task))
@@ -369,11 +369,6 @@ def _cpus_of_rank(request: JobRequest, partition: PartitionFacts) -> int:
     if most and request.mem_mb_per_cpu and request.mem_mb_per_cpu > most:
         return request.cpus_per_task * math.ceil(request.mem_mb_per_cpu / most)
     return request.cpus_per_task
-
-
-def _cpus_for(mem_mib: int, partition: PartitionFacts) -> int:
-    most = partition.max_mem_per_cpu_mib
-    return math.ceil(mem_mib / most) if most else 0
 
 
 def _gres(request: JobRequest) -> tuple[Gres, ...]:
