@@ -6,7 +6,7 @@ import pytest
 
 from snakemake_executor_takeda.backends.slurm import answers
 from snakemake_executor_takeda.backends.slurm.answers import Sighting
-from snakemake_executor_takeda.backends.slurm.slurm_backend import array_limit_of
+from snakemake_executor_takeda.backends.slurm.cluster import array_limit_of
 
 DATA = Path(__file__).parent / "data"
 # job ids of the recorded array, timeout, node failure, SIGKILL and pending array

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
     from snakemake_executor_takeda.values import Shape, Submission
 
-# Field of the request and word of a target ← resource of a rule.
+# Field of the request ← resource of a rule, else this word of its target.
 _WORDS = {
-    "partition": "slurm_partition",
-    "account": "slurm_account",
-    "qos": "qos",
-    "constraint": "constraint",
-    "reservation": "reservation",
+    "partition": ("slurm_partition", "named_partition"),
+    "account": ("slurm_account", "account"),
+    "qos": ("qos", "qos"),
+    "constraint": ("constraint", "constraint"),
+    "reservation": ("reservation", "reservation"),
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -46,8 +46,8 @@ def job_request(
     job = submission.tasks[0].job
     count = len(submission.tasks)
     words: dict[str, Any] = {
-        field: _word(job.resources, resource, job.rule) or getattr(options, field)
-        for field, resource in _WORDS.items()
+        field: _word(job.resources, resource, job.rule) or getattr(options, word)
+        for field, (resource, word) in _WORDS.items()
     }
     try:
         extra = split_extra(_word(job.resources, "slurm_extra", job.rule) or "")
@@ -103,11 +103,6 @@ def sbatch_words(request: JobRequest) -> list[str]:
         *(f"--{name}={value}" for name, value in options.items() if value not in (None, "")),
         *request.extra,
     ]
-
-
-def partitions_of(options: SlurmOptions) -> list[str]:
-    """The partitions that a target names: Slurm takes several, separated by commas."""
-    return [name.strip() for name in (options.partition or "").split(",") if name.strip()]
 
 
 def log_path(log_dir: Path, index: int) -> Path:

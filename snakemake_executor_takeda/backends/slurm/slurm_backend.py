@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import tempfile
 import threading
 import time
@@ -14,33 +12,31 @@ from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.answers import task_id_of
-from snakemake_executor_takeda.backends.slurm.arguments import job_request, partitions_of
+from snakemake_executor_takeda.backends.slurm.arguments import job_request
+from snakemake_executor_takeda.backends.slurm.choosing import Chooser
 from snakemake_executor_takeda.backends.slurm.clients import command_line
 from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmClient,
-    SlurmFull,
     SlurmRefused,
     SlurmSilent,
 )
-from snakemake_executor_takeda.backends.slurm.records import ExitRecords
-from snakemake_executor_takeda.backends.slurm.request import JobRequest, submission_environment
+from snakemake_executor_takeda.backends.slurm.commands import on_target
+from snakemake_executor_takeda.backends.slurm.records import ExitRecords, log_folder
+from snakemake_executor_takeda.backends.slurm.request import submission_environment
 from snakemake_executor_takeda.backends.slurm.script import batch_script
+from snakemake_executor_takeda.backends.slurm.srun import Srun
+from snakemake_executor_takeda.backends.slurm.submitting import Submitter
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
 from snakemake_executor_takeda.values import Accepted, FailureKind, TakedaError, submission_to_check
 from snakemake_executor_takeda.worker.manifest import encode_manifest
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
-    from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
+    from snakemake_executor_takeda.backends.slurm.fitting import Fit
     from snakemake_executor_takeda.values import Active, JobSpec, Shape, Submission, Target, Update
 
-SUBMIT_PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0, 15.0)
-"""Between tries to submit while the controller does not answer."""
 CANCEL_KILL_SECONDS = 6.0
 CANCEL_SECONDS = 40.0
-_NO_ROOM = re.compile(r"submit limit|MaxSubmit|temporarily", re.IGNORECASE)
-_DEFAULT_MAX_ARRAY_SIZE = 1001
-_DEFAULT_MAX_JOB_COUNT = 10_000
 
 
 class SlurmBackend:
@@ -59,10 +55,11 @@ class SlurmBackend:
         self._exit_records = context.state_dir / "exits"
         self._logs = context.state_dir / "logs"
         self._manifests = context.state_dir / "manifests"
-        self._watcher = watcher or Watcher(
-            self._client, ExitRecords(self._exit_records), self._logs
-        )
-        self._array_limit: int | None = None
+        records = ExitRecords(self._exit_records)
+        self._watcher = watcher or Watcher(self._client, records, self._logs)
+        self._submitter = Submitter(self._client, records)
+        self._srun = Srun()
+        self._chooser = Chooser(self._client)
         self._cancelled = threading.Event()
         self._submitting = threading.Lock()
         self._job_ids: set[str] = set()
@@ -82,54 +79,51 @@ class SlurmBackend:
                 "Start it (takeda sandbox slurm up) or unset SLURM_CONF."
             )
         try:
-            known = self._client.partitions()
+            self._chooser.check(self._targets)
         except (SlurmSilent, SlurmRefused) as error:
             raise TakedaError(
                 f"target {self._targets[0].name}: Slurm's controller does not answer: {error}. "
                 "`scontrol ping` says more; is SLURM_CONF right?"
             ) from error
+        self._srun.check_targets(self._targets)
         for target in self._targets:
-            _check_partitions(target, known)
             self._check_scratch(target)
         for folder in (self._exit_records, self._logs, self._manifests):
             folder.mkdir(parents=True, exist_ok=True)
 
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
-        request = self._request(submission, self._logs)
+        self._srun.check_job(job, target, self._context.workdir)
+        request = self._fit(submission, self._logs).request
         try:
             self._client.check_request(request)
         except ValueError as error:
             raise _not_by_this_client(job, target, error) from error
 
     def array_limit(self, target: Target, shape: Shape) -> int:
-        """Of the cluster: MaxArraySize and MaxJobCount, read once."""
-        if self._array_limit is None:
-            try:
-                self._array_limit = array_limit_of(self._client.settings())
-            except (SlurmSilent, SlurmRefused):
-                return _DEFAULT_MAX_ARRAY_SIZE - 1
-        return self._array_limit
+        """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once."""
+        return self._chooser.cluster.array_limit
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Slurm tells nobody: it is asked."""
 
     def submit(self, submission: Submission) -> Accepted:
-        options: SlurmOptions = submission.target.options
-        log_dir = self._logs / submission.submission_id
-        request = self._request(submission, log_dir)
+        log_dir = log_folder(self._logs, submission)
+        self._chooser.look_again()
+        chosen = self._fit(submission, log_dir)
         log_dir.mkdir(parents=True, exist_ok=True)
         manifest = self._manifests / submission.submission_id
-        _write_private(manifest, encode_manifest(submission, self._context))
+        _write_private(manifest, encode_manifest(on_target(submission), self._context))
         script = batch_script(
-            name=submission.name,
-            python=options.python,
+            submission,
             manifest=manifest,
             exit_records=self._exit_records,
             scratch=self._scratch(submission.target),
         )
         with self._submitting:
-            job_id = self._submit(submission, request, script)
+            if self._cancelled.is_set():
+                raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
+            job_id = self._submitter.send(submission, chosen.request, script)
             self._job_ids.add(job_id)
         count = len(submission.tasks)
         return Accepted(
@@ -138,6 +132,7 @@ class SlurmBackend:
                 task.task_id: task_id_of(job_id, index, count)
                 for index, task in enumerate(submission.tasks)
             },
+            {"partition": chosen.request.partition, "reasons": list(chosen.reasons)},
         )
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
@@ -151,68 +146,49 @@ class SlurmBackend:
         self._cancelled.set()
         with self._submitting:  # a submission under way is accepted first, then cancelled with all
             ids = self._job_ids | {one.accepted.external_id for one in active}
-        if not ids:
-            return
         started = time.monotonic()
-        killed = False
-        left = sorted(ids)
+        left: list[str] | None = sorted(ids)
+        silence = ""
         pause = 0.1
         while time.monotonic() - started < CANCEL_SECONDS:
+            kills = time.monotonic() - started > CANCEL_KILL_SECONDS
             try:
+                ids |= self._submitter.possible_jobs()
+                if not ids:
+                    return
+                left = left or sorted(ids)
                 self._client.cancel(left)
-                if killed:
+                if kills:
                     self._client.cancel(left, kill=True)
                 left = self._still_there(ids)
-            except (SlurmSilent, SlurmRefused):
-                pass  # what was asked to end is asked again
+                silence = ""
+            except (SlurmSilent, SlurmRefused) as error:
+                silence = f" ({error})"  # what was asked to end is asked again
             else:
                 if not left:
                     return
-            killed = time.monotonic() - started > CANCEL_KILL_SECONDS
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
+        names = ", ".join(left or [])
         raise TakedaError(
-            f"these Slurm jobs would not end: {', '.join(left)}. Look with `squeue --me`, and end "
-            f"them with `scancel {' '.join(left)}`."
+            f"these Slurm jobs would not end{silence}: {names or 'what was being submitted'}. Look "
+            f"with `squeue --me`, and end them with `scancel {' '.join(left or ['JOB'])}`."
         )
 
     def close(self) -> None:
         self._client.close()
 
-    def _request(self, submission: Submission, log_dir: Path) -> JobRequest:
-        return job_request(
+    def _fit(self, submission: Submission, log_dir: Path) -> Fit:
+        """What is asked of Slurm, in the partition that fits. Raises SubmissionError."""
+        request = job_request(
             submission,
             submission.target.options,
             self._context.workdir,
             log_dir,
             environment=submission_environment(os.environ),
+            exclude=self._watcher.excluded_nodes(),
         )
-
-    def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
-        """The job's id. After a call that may or may not have come through, the job is looked for
-        by its name, which is unique, so that it is never sent twice."""
-        pauses = iter(SUBMIT_PAUSES_SECONDS)
-        in_doubt = False
-        while True:
-            if self._cancelled.is_set():
-                raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
-            try:
-                found = self._client.find(submission.name) if in_doubt else None
-                return found or self._client.submit(request, script)
-            except SlurmFull as error:
-                raise SubmissionError(FailureKind.NO_CAPACITY, str(error)) from error
-            except SlurmRefused as error:
-                raise _refusal(str(error), submission.target) from error
-            except SlurmSilent as error:
-                in_doubt = True
-                pause = next(pauses, None)
-                if pause is None:
-                    raise SubmissionError(
-                        FailureKind.NO_CAPACITY,
-                        f"Slurm's controller does not answer: {error}",
-                        "`scontrol ping` says more.",
-                    ) from error
-                self._cancelled.wait(pause)
+        return self._chooser.choose(request, submission.tasks[0].job, submission.target)
 
     def _still_there(self, ids: set[str]) -> list[str]:
         return sorted(
@@ -240,54 +216,12 @@ class SlurmBackend:
             ) from error
 
 
-def array_limit_of(settings: dict[str, str]) -> int:
-    """Most tasks of one array: below MaxArraySize, MaxJobCount and the scheduler's own limit."""
-
-    def number(name: str, default: int) -> int:
-        value = settings.get(name, "").split()
-        return int(value[0]) if value and value[0].isdigit() else default
-
-    limits = [
-        number("MaxArraySize", _DEFAULT_MAX_ARRAY_SIZE) - 1,
-        number("MaxJobCount", _DEFAULT_MAX_JOB_COUNT) - 1,
-    ]
-    if match := re.search(r"max_array_tasks=(\d+)", settings.get("SchedulerParameters", "")):
-        limits.append(int(match[1]))
-    return max(1, min(limits))
-
-
-def _check_partitions(target: Target, known: Sequence[str]) -> None:
-    for name in partitions_of(target.options):
-        if name not in known:
-            raise TakedaError(
-                f"target {target.name}: the cluster has no partition {name!r}.{_nearest(name, known)}"
-            )
-
-
 def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
     return SubmissionError(
         FailureKind.CONFIGURATION,
         f"rule {job.rule} on target {target.name}: {error}",
         "Leave the option out, or set `client: command-line` for the target.",
     )
-
-
-def _refusal(words: str, target: Target) -> SubmissionError:
-    """sbatch's own words, with what to change."""
-    if _NO_ROOM.search(words):
-        return SubmissionError(FailureKind.NO_CAPACITY, words)
-    advice = (
-        f"Change the rule's resources, or target {target.name} in the routing policy; "
-        "`sinfo` and `scontrol show partition` show what the cluster has."
-    )
-    return SubmissionError(FailureKind.CONFIGURATION, f"sbatch: {words}", advice)
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" It has: {', '.join(known) or 'none'}."
 
 
 def _write_private(path: Path, content: bytes) -> None:
