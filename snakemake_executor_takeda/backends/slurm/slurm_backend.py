@@ -194,7 +194,7 @@ class SlurmBackend:
         return sorted(
             {
                 sighting.external_id.partition("_")[0]
-                for sighting in self._client.unfinished()
+                for sighting in self._client.unfinished(ids)
                 if sighting.external_id.partition("_")[0] in ids
             }
         )
