@@ -12,7 +12,7 @@ from pathlib import Path
 
 from snakemake_executor_takeda.values import Accepted, Outcome, Submission
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = """
 create table if not exists submission (
     submission_id text primary key,
@@ -36,7 +36,8 @@ create table if not exists task (
     state text not null check (state in ('intent', 'accepted', 'succeeded', 'failed', 'cancelled')),
     kind text,
     reason text,
-    ended_at real
+    ended_at real,
+    detail text
 );
 create index if not exists task_of_submission on task (submission_id);
 """
@@ -53,7 +54,13 @@ class Ledger:
         # An intent must be on disk before the call that it announces.
         self._db.execute("pragma synchronous = full")
         self._db.executescript(_SCHEMA)
+        self._add_what_older_versions_lack()
         self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+
+    def _add_what_older_versions_lack(self) -> None:
+        columns = {row[1] for row in self._db.execute("pragma table_info(task)")}
+        if "detail" not in columns:
+            self._db.execute("alter table task add column detail text")
 
     def intend(self, submission: Submission) -> None:
         """Write what is about to be sent; on disk when this returns."""
@@ -71,7 +78,7 @@ class Ledger:
                 ),
             )
             db.executemany(
-                "insert into task values (?, ?, ?, ?, ?, ?, null, 'intent', null, null, null)",
+                "insert into task values (?, ?, ?, ?, ?, ?, null, 'intent', null, null, null, null)",
                 [
                     (
                         task.task_id,
@@ -131,9 +138,10 @@ class Ledger:
         now = time.time()
         with self._transaction() as db:
             db.executemany(
-                "update task set state = ?, kind = ?, reason = ?, ended_at = ? where task_id = ?",
+                "update task set state = ?, kind = ?, reason = ?, ended_at = ?, detail = ? "
+                "where task_id = ?",
                 [
-                    (state, one.kind, _text(one.reason), now, task_id)
+                    (state, one.kind, _text(one.reason), now, _detail(one), task_id)
                     for task_id, state, one in ends
                 ],
             )
@@ -150,6 +158,14 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise
+
+
+def _detail(outcome: Outcome) -> str:
+    """What the task used and where, as JSON: `wall_seconds`, and what its backend knows."""
+    facts = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+    return json.dumps(
+        {name: value for name, value in facts.items() if value is not None}, default=str
+    )
 
 
 def _text(text: str) -> str:

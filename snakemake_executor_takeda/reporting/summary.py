@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from dataclasses import dataclass, field
 
+from snakemake_executor_takeda.reporting.efficiency import Efficiency
 from snakemake_executor_takeda.values import JobSpec, Outcome, Placement
 
 
@@ -17,6 +18,7 @@ class _Row:
     again: int = 0
     seconds: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    efficiency: Efficiency = field(default_factory=Efficiency)
 
 
 class Summary:
@@ -34,6 +36,7 @@ class Summary:
             row.reasons["; ".join(placement.reasons)] += 1
             if outcome.wall_seconds is not None:
                 row.seconds.append(outcome.wall_seconds)
+            row.efficiency.add(job.shape, outcome)
 
     def sent_again(self, job: JobSpec, placement: Placement) -> None:
         with self._lock:
@@ -64,7 +67,13 @@ class Summary:
         stream = io.StringIO()
         # Names and reasons are the user's text: a bracket in them is no markup.
         Console(file=stream, width=width, color_system=None, markup=False).print(table)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()).strip("\n")
+        lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+        return "\n".join([*lines, *self._efficiency()]).strip("\n")
+
+    def _efficiency(self) -> list[str]:
+        """A line for each rule and target of which it is known what its jobs used."""
+        words = {key: row.efficiency.words() for key, row in self._rows.items()}
+        return [f"{rule} on {target} used {said}" for (rule, target), said in words.items() if said]
 
 
 def _most(reasons: Counter[str]) -> str:

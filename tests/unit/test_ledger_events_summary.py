@@ -58,6 +58,23 @@ def test_the_ledger_follows_a_task_and_takes_any_text(tmp_path):
     }
 
 
+def test_the_ledger_keeps_what_a_task_used_also_in_a_file_of_an_older_version(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite", "run")
+    ledger.close()
+    with sqlite3.connect(tmp_path / "l.sqlite") as db:
+        db.execute("alter table task drop column detail")
+        db.execute("pragma user_version = 1")
+    ledger = Ledger(tmp_path / "l.sqlite", "run")
+    ledger.intend(submission(1))
+    facts = {"nodes": "node-[1-2]", "cpu_seconds": 7.5, "max_rss_kib": 2048}
+    ledger.end({"s1-t0": Outcome(wall_seconds=4.0, detail=facts)})
+    ledger.close()
+    with sqlite3.connect(tmp_path / "l.sqlite") as db:
+        ((detail,),) = db.execute("select detail from task").fetchall()
+        assert db.execute("pragma user_version").fetchone() == (2,)
+    assert json.loads(detail) == {"wall_seconds": 4.0, **facts}
+
+
 def test_after_a_full_disk_the_ledger_goes_on(tmp_path):
     ledger = Ledger(tmp_path / "l.sqlite", "run")
     ledger.intend(submission(0))
@@ -101,3 +118,16 @@ def test_the_table_takes_names_as_they_are_and_targets_that_only_lost_jobs():
     assert "g[/b]" in text and "route [/x] matched" in text
     assert "2 (1 failed)" in text and "1 min 10 s (1 min 05 s)" in text
     assert "0 (1 sent again)" in text
+
+
+def test_the_lines_below_the_table_tell_what_was_used_of_what_was_asked_for():
+    summary, placement = Summary(), Placement(TARGET, ("default",))
+    spec = JobSpec(1, "align", {}, 1, Shape(cpus=4, mem_mb=8000), {})
+    used = {"cpu_seconds": 30.0, "max_rss_kib": 3_125_000}
+    summary.ended(spec, placement, Outcome(wall_seconds=10.0, detail=used))
+    summary.ended(spec, placement, Outcome(wall_seconds=10.0, detail={"cpu_seconds": 10.0}))
+    summary.ended(spec, placement, Outcome(FailureKind.USER, wall_seconds=1e6, detail=used))
+    summary.ended(job(rule="count"), placement, Outcome(wall_seconds=10.0))
+    lines = summary.text().splitlines()
+    assert lines[-1] == "align on t used 50 % of its CPUs and at most 3,200 of 8,000 MB (40 %)"
+    assert not any(line.startswith("count on") for line in lines)
