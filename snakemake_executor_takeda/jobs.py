@@ -69,13 +69,14 @@ def shape_of(resources: Mapping[str, int | float | str], threads: int, where: st
 
     nodes, tasks = number("nodes"), number("tasks", "ntasks")
     tasks_per_node = number("tasks_per_node", "ntasks_per_node")
-    if tasks is None:
-        tasks = (nodes or 1) * (tasks_per_node or 1)
     for name, value in (("nodes", nodes), ("tasks", tasks), ("tasks_per_node", tasks_per_node)):
         if value is not None and value < 1:
             raise TakedaError(f"{where}: resource {name}={value} must be at least 1.")
+    if tasks is None:
+        tasks = (nodes or 1) * (tasks_per_node or 1)
     return Shape(
-        cpus=number("cpus_per_task") or max(1, threads),
+        # Less than 0 tells Slurm's plugins to ask for no CPUs: the cluster gives what it gives.
+        cpus=max(1, number("cpus_per_task") or threads),
         mem_mb=number("mem_mb"),
         disk_mb=number("disk_mb"),
         gpus=number("gpu", "gpus", "_gpus") or 0,

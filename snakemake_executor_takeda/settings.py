@@ -43,7 +43,8 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     slurm_partition: Optional[str] = _flag(
         "Slurm partition for MPI and multi-node jobs (for all jobs, where no Batch queue is given), "
-        "where no routing policy is given. 'default' is the cluster's default partition.",
+        "where no routing policy is given. 'default' is the cluster's default partition, 'auto' the "
+        "smallest that fits each job.",
         env_var=True,
     )
     omics_role_arn: Optional[str] = _flag(

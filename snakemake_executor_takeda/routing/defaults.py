@@ -17,8 +17,8 @@ from snakemake_executor_takeda.values import JobSpec, TakedaError, Target
 
 BATCH = "batch"
 SLURM = "slurm"
-DEFAULT_PARTITION = "default"
-"""`--takeda-slurm-partition default`: whatever partition the cluster takes by itself."""
+ANY_PARTITION = "auto"
+"""`--takeda-slurm-partition auto`: the backend chooses the partition of each job."""
 
 _FLAGS: Mapping[tuple[str, str], str] = {
     (BATCH, "queue"): "--takeda-batch-queue",
@@ -29,7 +29,8 @@ _FLAGS: Mapping[tuple[str, str], str] = {
 _REMEDIES: Mapping[str, str] = {
     BATCH: "Name a Batch queue with --takeda-batch-queue, or a Slurm partition with "
     "--takeda-slurm-partition",
-    SLURM: "Name a Slurm partition with --takeda-slurm-partition ('default' for the cluster's own)",
+    SLURM: "Name a Slurm partition with --takeda-slurm-partition ('default' for the cluster's own, "
+    "'auto' for the smallest that fits)",
     HEALTHOMICS: "Name a role and a place for the results with --takeda-omics-role-arn and "
     "--takeda-omics-output-uri",
 }
@@ -53,8 +54,8 @@ def policy_from_settings(
     if batch_queue:
         own_words[BATCH] = {"queue": batch_queue}
     if slurm_partition:
-        is_default = slurm_partition == DEFAULT_PARTITION
-        own_words[SLURM] = {} if is_default else {"partition": slurm_partition}
+        is_any = slurm_partition == ANY_PARTITION
+        own_words[SLURM] = {} if is_any else {"partition": slurm_partition}
     if omics_role_arn or omics_output_uri:
         _check_both(omics_role_arn, omics_output_uri)
         own_words[HEALTHOMICS] = {"role_arn": omics_role_arn, "output_uri": omics_output_uri}

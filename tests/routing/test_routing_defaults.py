@@ -97,7 +97,8 @@ def test_a_job_without_target_names_the_flag(
 
 
 def test_the_clusters_own_partition() -> None:
-    assert policy(slurm_partition="default").targets["slurm"].options.partition is None
+    assert policy(slurm_partition="default").targets["slurm"].options.partition == "default"
+    assert policy(slurm_partition="auto").targets["slurm"].options.partition is None
     assert policy(slurm_partition="p").targets["slurm"].options.partition == "p"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.slurm.cluster import read_gres
 from snakemake_executor_takeda.backends.slurm.extra import split_extra
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.values import FailureKind
@@ -28,6 +29,11 @@ _WORDS = {
     "reservation": ("reservation", "reservation"),
 }
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_ONE_GRES = r"[A-Za-z0-9_]+(?::[A-Za-z0-9_.-]+)?(?::[0-9]+[KMGT]?)?"
+_GRES = re.compile(rf"{_ONE_GRES}(?:,{_ONE_GRES})*")
+_GPU_MODEL = re.compile(r"[A-Za-z0-9_.-]+")
+
+Resources = Mapping[str, int | float | str]
 
 
 def job_request(
@@ -64,7 +70,7 @@ def job_request(
         extra=(*options.extra, *extra),
         environment=dict(environment or {}),
         **words,
-        **_ranks(job.shape, job.resources),
+        **_ranks(job.shape, job.resources, job.rule),
         **_size(job.shape, job.resources, job.rule),
     )
 
@@ -110,43 +116,81 @@ def log_path(log_dir: Path, index: int) -> Path:
     return log_dir / f"{index}.log"
 
 
-def _ranks(shape: Shape, resources: Mapping[str, int | float | str]) -> dict[str, Any]:
-    if not (shape.mpi or shape.nodes > 1 or shape.tasks > 1):
-        return {"nodes": 1, "ntasks": 1, "cpus_per_task": shape.cpus}
-    return {
-        "nodes": shape.nodes if "nodes" in resources else None,
-        "ntasks": shape.tasks,
-        "tasks_per_node": shape.tasks_per_node or None,
-        "cpus_per_task": shape.cpus,
-    }
+def _ranks(shape: Shape, resources: Resources, rule: str) -> dict[str, Any]:
+    gpus = _gpus(shape, resources)
+    per_gpu = _whole(resources, "tasks_per_gpu", rule)
+    tasks = per_gpu * gpus if per_gpu and gpus else shape.tasks
+    if shape.mpi or shape.nodes > 1 or tasks > 1:
+        ranks = {
+            "nodes": shape.nodes if "nodes" in resources else None,
+            "ntasks": tasks,
+            "tasks_per_node": shape.tasks_per_node or None,
+        }
+    else:
+        ranks = {"nodes": 1, "ntasks": 1}
+    return {**ranks, "cpus_per_task": _cpus(shape, resources, rule, gpus, tasks)}
 
 
-def _size(shape: Shape, resources: Mapping[str, int | float | str], rule: str) -> dict[str, Any]:
+def _cpus(shape: Shape, resources: Resources, rule: str, gpus: int, tasks: int) -> int | None:
+    """Of each rank. A number below 0, or 0 for each GPU, asks for none: some sites want no such word."""
+    per_task = _whole(resources, "cpus_per_task", rule)
+    if per_task:
+        return shape.cpus if per_task > 0 else None
+    per_gpu = _whole(resources, "cpus_per_gpu", rule)
+    if per_gpu is None or not gpus:
+        return shape.cpus
+    return -(-per_gpu * gpus // tasks) if per_gpu > 0 else None
+
+
+def _gpus(shape: Shape, resources: Resources) -> int:
+    """Of the whole job: a model alone asks for one; in `gres` they may be asked for, too."""
+    gres = str(resources.get("gres") or "")
+    if shape.gpus or not gres:
+        has_number = any(name in resources for name in ("gpu", "gpus", "_gpus"))
+        return shape.gpus or int(bool(shape.gpu_model) and not has_number)
+    each = sum(one.count for one in read_gres(gres.split(",")) if one.kind == "gpu")
+    return shape.nodes * each
+
+
+def _size(shape: Shape, resources: Resources, rule: str) -> dict[str, Any]:
     result: dict[str, Any] = {"runtime_min": shape.runtime_min or None}
-    if "mem_mb_per_cpu" in resources:
-        per_cpu = _word(resources, "mem_mb_per_cpu", rule)
-        if per_cpu is None or not re.fullmatch(r"[0-9]+", per_cpu):
-            raise _unusable(rule, "mem_mb_per_cpu", f"{per_cpu!r} is not a whole number")
-        result["mem_mb_per_cpu"] = int(per_cpu)
+    per_cpu = _whole(resources, "mem_mb_per_cpu", rule)
+    if per_cpu is not None and per_cpu < 1:
+        raise _unusable(rule, "mem_mb_per_cpu", f"{per_cpu} is no amount of memory")
+    if per_cpu is not None:
+        result["mem_mb_per_cpu"] = per_cpu
     else:
         # Slurm's M is 1024² bytes: never less than what was asked for.
         result["mem_mb"] = shape.mem_mb or None
     gres = result["gres"] = _word(resources, "gres", rule)
+    if gres and not _GRES.fullmatch(gres):
+        why = "it is no <name>, <name>:<number> or <name>:<model>:<number>, or several with commas"
+        raise _unusable(rule, "gres", f"{gres!r}: {why}")
     if gres and shape.gpus and "gpu" in gres:
         raise _unusable(rule, "gres", f"{gres!r} and gpu={shape.gpus} both ask for GPUs; set one")
-    if shape.gpus:
-        model = shape.gpu_model or ""
-        if _UNPRINTABLE.search(model) or re.search(r"[\s,=]", model):
-            raise _unusable(rule, "gpu_model", f"{shape.gpu_model!r} is no name of a GPU")
-        result |= {"gpus": shape.gpus, "gpu_model": shape.gpu_model}
+    model = shape.gpu_model
+    if model and not _GPU_MODEL.fullmatch(model):
+        raise _unusable(rule, "gpu_model", f"{model!r} is no name of a GPU")
+    if not gres or "gpu" not in gres:
+        gpus = _gpus(shape, {name: value for name, value in resources.items() if name != "gres"})
+        result |= {"gpus": gpus, "gpu_model": model if gpus else None}
     return result
+
+
+def _whole(resources: Resources, name: str, rule: str) -> int | None:
+    value = _word(resources, name, rule)
+    if value is None:
+        return None
+    if not re.fullmatch(r"-?[0-9]{1,15}", value):
+        raise _unusable(rule, name, f"{value!r} is not a whole number")
+    return int(value)
 
 
 def _megabytes(amount: int | None) -> str | None:
     return None if amount is None else f"{amount}M"
 
 
-def _word(resources: Mapping[str, int | float | str], name: str, rule: str) -> str | None:
+def _word(resources: Resources, name: str, rule: str) -> str | None:
     value = resources.get(name)
     if value is None or value == "":
         return None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 600.0
 """For so long ParallelCluster leaves a compute resource alone that EC2 had no machine for."""
 
+_CLUSTERS = ("slurm_cluster", "cluster", "clusters")
+
 _log = logging.getLogger(__name__)
 
 
@@ -97,6 +99,9 @@ def wish_of(job: JobSpec, target: Target) -> Wish:
         choices=choices,
         instances=(str(instance_type),) if instance_type else target.instances,
         efa=target.efa,
+        clusters=next(
+            (str(job.resources[name]) for name in _CLUSTERS if job.resources.get(name)), None
+        ),
     )
 
 

@@ -95,6 +95,7 @@ class Cluster:
 
     partitions: Mapping[str, PartitionFacts] = field(default_factory=dict)
     groups: tuple[NodeGroup, ...] = ()
+    name: str = ""
     schedules_memory: bool = True
     """Whether memory is given out to jobs; else `--mem` only selects nodes."""
     array_limit: int = DEFAULT_MAX_ARRAY_SIZE - 1
@@ -153,6 +154,7 @@ def cluster_of(
     return Cluster(
         partitions={facts.name: facts for facts in partitions},
         groups=groups_of(nodes),
+        name=settings.get("ClusterName", ""),
         schedules_memory="MEMORY" in parameters,
         array_limit=array_limit_of(settings),
     )

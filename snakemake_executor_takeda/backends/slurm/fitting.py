@@ -67,6 +67,8 @@ class Wish:
     instances: tuple[str, ...] = ()
     """Instance types or families; any of them will do."""
     efa: bool = False
+    clusters: str | None = None
+    """The cluster that the rule asks for."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Fit:
 
     request: JobRequest
     reasons: tuple[str, ...]
+    other_accounts: tuple[str, ...] = ()
+    """To be tried where Slurm does not take the request's."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,23 @@ class _Trial:
 
 def fit(request: JobRequest, wish: Wish, cluster: Cluster) -> Fit:
     """The request with partition and constraint. Raises SubmissionError, a configuration mistake,
-    for what no partition takes: it names the nearest and what is missing."""
+    for what no partition takes: it names the nearest and what is missing.
+
+    Of several accounts the first is taken that a partition is open for.
+    """
+    accounts = re.split(r"[,\s]+", (request.account or "").strip(", "))
+    refusals = []
+    for number, account in enumerate(accounts):
+        try:
+            found = _fit(replace(request, account=account or None), wish, cluster)
+        except SubmissionError as refusal:
+            refusals.append(refusal)
+        else:
+            return replace(found, other_accounts=tuple(accounts[number + 1 :]))
+    raise refusals[0]
+
+
+def _fit(request: JobRequest, wish: Wish, cluster: Cluster) -> Fit:
     if overrides := deciding_options(request.extra):
         said = ", ".join(overrides)
         return Fit(request, (f"{said} is set by hand: Slurm alone decides what fits",))
@@ -328,7 +348,7 @@ def _ranks_on(
         if request.mem_mb > memory:
             return 0
     elif group.knows_memory and request.mem_mb_per_cpu:
-        ranks = min(ranks, memory // (request.mem_mb_per_cpu * request.cpus_per_task))
+        ranks = min(ranks, memory // (request.mem_mb_per_cpu * _cpus(request)))
     if ranks < least:
         return 0
     return min(ranks, request.tasks_per_node or ranks)
@@ -367,8 +387,12 @@ def _cpus_of_rank(request: JobRequest, partition: PartitionFacts) -> int:
     """Slurm gives a job more CPUs where it asks for more memory than a CPU may bring along."""
     most = partition.max_mem_per_cpu_mib
     if most and request.mem_mb_per_cpu and request.mem_mb_per_cpu > most:
-        return request.cpus_per_task * math.ceil(request.mem_mb_per_cpu / most)
-    return request.cpus_per_task
+        return _cpus(request) * math.ceil(request.mem_mb_per_cpu / most)
+    return _cpus(request)
+
+
+def _cpus(request: JobRequest) -> int:
+    return request.cpus_per_task or 1
 
 
 def _gres(request: JobRequest) -> tuple[Gres, ...]:
@@ -401,7 +425,7 @@ def _shortages(
     known = [room for group, (_, room) in zip(groups, rooms, strict=True) if group.knows_memory]
     memory = request.mem_mb
     if memory is None and request.mem_mb_per_cpu:
-        memory = request.mem_mb_per_cpu * request.cpus_per_task * ranks
+        memory = request.mem_mb_per_cpu * _cpus(request) * ranks
     if memory and known and len(known) == len(groups) and memory > max(known):
         found = True
         most = max(known)
@@ -446,7 +470,7 @@ def _too_few(
         )
         return
     yield _Lack(
-        f"can't hold {request.ntasks} ranks of {request.cpus_per_task} CPUs"
+        f"can't hold {request.ntasks} ranks of {_cpus(request)} CPUs"
         + (f" and {request.gpus} GPUs" if request.gpus else "")
         + f" on {request.nodes or most} nodes"
     )
@@ -579,6 +603,13 @@ def _how_far(trial: _Trial) -> tuple[int, float, int]:
 
 def _check_words(request: JobRequest, wish: Wish, cluster: Cluster) -> None:
     """Raises SubmissionError for names that nothing in the cluster has."""
+    if wish.clusters and wish.clusters != cluster.name:
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"rule {wish.rule} asks for cluster {wish.clusters!r}, and this is {cluster.name!r}: a run "
+            "uses one cluster",
+            "Run on that cluster, or leave `slurm_cluster` out.",
+        )
     for name in _names(request.partition):
         if cluster.partitions and name not in cluster.partitions:
             raise _unknown(wish, "slurm_partition", name, cluster.partitions, "partition")

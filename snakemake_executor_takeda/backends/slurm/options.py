@@ -18,7 +18,13 @@ DEFAULT_PARTITION = "default"
 
 RESOURCES = frozenset(
     {
+        "cluster",
+        "clusters",
+        "cpus_per_gpu",
+        "cpus_per_task",
         "instance_type",
+        "slurm_cluster",
+        "tasks_per_gpu",
         "slurm_partition",
         "slurm_account",
         "slurm_extra",
@@ -31,7 +37,8 @@ RESOURCES = frozenset(
     }
 )
 """What a rule may set beside its shape. `nodes` is of the shape, but it also matters whether a rule
-sets it at all: Slurm chooses the number of nodes where it does not."""
+sets it at all: Slurm chooses the number of nodes where it does not. So it is with `cpus_per_task`,
+which may be negative."""
 
 _Word = Annotated[
     str, StringConstraints(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$", strip_whitespace=True)

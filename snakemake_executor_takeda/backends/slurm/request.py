@@ -33,7 +33,8 @@ class JobRequest:
     """Ranks over all nodes."""
     nodes: int | None = None
     """None leaves their number to Slurm."""
-    cpus_per_task: int = 1
+    cpus_per_task: int | None = 1
+    """None leaves it to the cluster, which may not like to be told."""
     tasks_per_node: int | None = None
     mem_mb: int | None = None
     """Per node, in Slurm's M, which is 2^20 bytes. Never set together with `mem_mb_per_cpu`."""

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ class SlurmBackend:
         with self._submitting:
             if self._cancelled.is_set():
                 raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
-            job_id = self._submitter.send(submission, chosen.request, script)
+            job_id = self._send(submission, chosen, script)
             self._job_ids.add(job_id)
         count = len(submission.tasks)
         return Accepted(
@@ -177,6 +178,18 @@ class SlurmBackend:
 
     def close(self) -> None:
         self._client.close()
+
+    def _send(self, submission: Submission, chosen: Fit, script: str) -> str:
+        """Under the first of the accounts that Slurm takes."""
+        request = chosen.request
+        for account in chosen.other_accounts:
+            try:
+                return self._submitter.send(submission, request, script)
+            except SubmissionError as error:
+                if "account" not in error.reason.lower():
+                    raise
+                request = replace(request, account=account)
+        return self._submitter.send(submission, request, script)
 
     def _fit(self, submission: Submission, log_dir: Path) -> Fit:
         """What is asked of Slurm, in the partition that fits. Raises SubmissionError."""
