@@ -99,6 +99,8 @@ def test_no_room_is_waited_for_and_told_once(bench, error):
     for _ in range(5):
         assert bench.send(sent) is None
     assert bench.send(sent) == "7"
+    bench.slurm.submits = [error]
+    assert bench.send(submission(number=2)) is None
     assert len(bench.notes) == 1
     assert bench.notes[0].startswith("Slurm takes no more jobs")
     assert "after 720 min one ends as no_capacity" in bench.notes[0]

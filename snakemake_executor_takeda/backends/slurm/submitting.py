@@ -19,7 +19,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.backends.slurm.records import ExitRecords
+    from snakemake_executor_takeda.backends.slurm.records import Records
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
     from snakemake_executor_takeda.values import Submission, Target
 
@@ -27,6 +27,8 @@ FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
 FULL_LIMIT_SECONDS = 12 * 3600.0
 """How long a submission waits for room in the cluster where its target says no `pending_limit`."""
+TOLD_AGAIN_SECONDS = 3600.0
+"""A cluster may be full again and again while a large run goes through it."""
 _NO_ROOM = re.compile(
     r"(Max|Grp)Submit|submit limit|temporarily unable to accept|job queue full", re.IGNORECASE
 )
@@ -48,7 +50,7 @@ class Submitter:
     def __init__(
         self,
         client: SlurmClient,
-        records: ExitRecords,
+        records: Records,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -58,6 +60,8 @@ class Submitter:
         """`_CLUSTER`, or the name of the target whose account is at a limit."""
         self._waiting_since: dict[str, float] = {}
         self._in_doubt: set[str] = set()
+        self._told_at: dict[str, float] = {}
+        """Like `_shut`: when it was last said that there is no room."""
 
     def send(self, submission: Submission, request: JobRequest, script: str) -> str:
         """The job's id. Raises SubmissionError, or SubmissionDelayed while Slurm does not answer or
@@ -130,6 +134,10 @@ class Submitter:
             reason = f"no room in Slurm for {waited / 60:.0f} min: {why}"
             self._forget(submission)
             return SubmissionError(FailureKind.NO_CAPACITY, reason)
+        now = self._clock()
+        if now - self._told_at.get(key, -TOLD_AGAIN_SECONDS) < TOLD_AGAIN_SECONDS:
+            return self._delay(key, submission, "")
+        self._told_at[key] = now
         where = f" to target {key}" if key else ""
         fallback = submission.target.fallback
         then = f"goes to {fallback}" if fallback else "ends as no_capacity"

@@ -1,0 +1,151 @@
+"""A controller that stops, a full job table, a database that is down: nothing fails, nothing runs twice."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from slurm_builders import target
+from slurm_outages import Bench, Controller, outage, queued_names
+
+from snakemake_executor_takeda.backends.slurm import submitting
+from snakemake_executor_takeda.backends.slurm.accounting import Sacct
+from snakemake_executor_takeda.backends.slurm.clients import command_line
+from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
+from snakemake_executor_takeda.sandbox.slurm_processes import wait_until
+from snakemake_executor_takeda.values import FailureKind
+
+pytestmark = pytest.mark.slurm
+OUTAGE_SECONDS = 6.0
+
+
+@pytest.fixture(scope="module")
+def own_slurm(slurm_dir):
+    """A cluster of this module's own: the session's keeps its controller. `slurm_dir` says whether
+    there is a Slurm at all."""
+    from snakemake_executor_takeda.sandbox import slurm
+
+    folder = Path(tempfile.mkdtemp(prefix="takeda-outage-"))
+    try:
+        slurm.up(folder, nodes=3)
+        yield folder
+    finally:
+        slurm.down(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def controller(own_slurm, monkeypatch):
+    from snakemake_executor_takeda.sandbox import slurm
+
+    for name, value in slurm.environment(own_slurm).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(command_line, "QUERY_SECONDS", 3.0)
+    monkeypatch.setattr(command_line, "SUBMIT_SECONDS", 3.0)
+    monkeypatch.setattr(submitting, "LONGEST_PAUSE_SECONDS", 2.0)
+    made = Controller(own_slurm)
+    conf = made.home / "slurm.conf"
+    before = conf.read_text()
+    yield made
+    made.thaw()
+    if conf.read_text() != before:
+        made.stop()
+        conf.write_text(before)
+        made.start()
+
+
+@pytest.fixture
+def bench(tmp_path, controller):
+    made = []
+
+    def make(*targets):
+        one = Bench(tmp_path, *(targets or (target(partition="hpc"),)))
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def check_each_ran_once(bench, tasks):
+    listener = bench.listener
+    assert len(bench.runs()) == tasks
+    assert set(bench.runs().values()) == {1}
+    assert set(listener.ends.values()) == {1}
+    assert all(outcome.succeeded for outcome in listener.outcomes.values())
+    assert set(queued_names().values()) <= {1, 2, 3, 4}, "a name stands for one job"
+
+
+def test_a_controller_that_hangs(bench, controller):
+    one = bench()
+    outage(one, controller, controller.freeze, controller.thaw, OUTAGE_SECONDS)
+    check_each_ran_once(one, 17)
+    assert len(one.listener.accepted_ids) == len(set(one.listener.accepted_ids)) == 7
+    assert len([note for note in one.listener.notes if "does not answer" in note]) == 1
+
+
+def test_a_controller_that_is_stopped_and_started_with_its_saved_state(bench, controller):
+    one = bench()
+    outage(one, controller, controller.stop, controller.start, OUTAGE_SECONDS)
+    check_each_ran_once(one, 17)
+    assert len([note for note in one.listener.notes if "does not answer" in note]) == 1
+
+
+def test_a_full_job_table_lets_submissions_wait(bench, controller):
+    controller.configure(MaxJobCount=9, MinJobAge=2)
+    controller.stop()
+    controller.start()
+    one = bench()
+    for _ in range(5):
+        one.send(4)
+    one.listener.wait_for(20)
+    check_each_ran_once(one, 20)
+    (note,) = [note for note in one.listener.notes if "takes no more jobs" in note]
+    assert "MaxJobCount" in note
+
+
+def test_a_database_that_is_down(bench, controller):
+    controller.configure(
+        AccountingStorageType="accounting_storage/slurmdbd",
+        AccountingStorageHost="127.0.0.1",
+        AccountingStoragePort=1,
+    )
+    controller.stop()
+    controller.start()
+    one = bench()
+    one.send(3)
+    one.listener.wait_for(3)
+    check_each_ran_once(one, 3)
+    with pytest.raises(SlurmSilent, match="sacct"):
+        Sacct().tasks({one.listener.accepted_ids[0]})
+
+
+def test_nodes_that_are_down_send_waiting_jobs_to_the_fallback(bench, controller):
+    on = target(
+        partition="spot",
+        extra=["--nodelist=node-3"],
+        fallback="hpc",
+        pending_notice=0.05,
+        pending_limit=0.1,
+    )
+    node = ["scontrol", "update", "nodename=node-3"]
+    subprocess.run([*node, "state=down", "reason=(Code:InsufficientInstanceCapacity)"], check=True)
+    try:
+        one = bench(on)
+        one.send(6)
+        one.listener.wait_for(6)
+    finally:
+        subprocess.run([*node, "state=resume"], check=True)
+    assert {outcome.kind for outcome in one.listener.outcomes.values()} == {FailureKind.NO_CAPACITY}
+    (note,) = one.listener.notes
+    assert note.startswith("pending for 0 min: 6 of 6 align on target hpc (job ")
+    assert "it goes to hpc" in note
+    assert one.runs() == {}
+    assert wait_until(lambda: _in_queue() == "", 10)
+
+
+def _in_queue():
+    words = ["squeue", "--noheader", "--me"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
