@@ -168,3 +168,20 @@ def test_a_job_that_fits_nothing_is_refused_before_anything_runs(backend):
     sent = submission(shape=Shape(runtime_min=61), slurm_partition="small")
     with pytest.raises(SubmissionError, match="runs jobs for at most 1 h, and it asks runtime=61"):
         backend.check_job(sent.tasks[0].job, sent.target)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "limit"),
+    [
+        ({"MaxArraySize": "1001", "MaxJobCount": "10000"}, {}, 1000),
+        ({"MaxArraySize": "1001"}, {"array_limit": 40}, 40),
+        ({"MaxArraySize": "1001"}, {"array_limit": 4000}, 1000),
+        ({}, {}, 1000),
+        # slurmrestd does not tell.
+        ({}, {"array_limit": 4000}, 4000),
+        ({"MaxArraySize": "1001", "SchedulerParameters": "max_array_tasks=7"}, {}, 7),
+    ],
+)
+def test_the_most_tasks_of_an_array(fake, settings, options, limit):
+    fake.settings = lambda: settings
+    assert Chooser(fake).array_limit(target(**options)) == limit

@@ -11,7 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
-from snakemake_executor_takeda.backends.slurm.cluster import Cluster, cluster_of
+from snakemake_executor_takeda.backends.slurm.cluster import (
+    DEFAULT_MAX_ARRAY_SIZE,
+    Cluster,
+    cluster_of,
+)
 from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.values import TakedaError
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
     from snakemake_executor_takeda.values import JobSpec, Target
 
+DEFAULT_ARRAY_LIMIT = DEFAULT_MAX_ARRAY_SIZE - 1
+"""Of one array where neither the cluster nor the target tells."""
 REFRESH_SECONDS = 600.0
 """For so long ParallelCluster leaves a compute resource alone that EC2 had no machine for."""
 
@@ -59,6 +65,12 @@ class Chooser:
                         f"target {target.name}: the cluster has no partition {name!r}."
                         f"{_nearest(name, known)}"
                     )
+
+    def array_limit(self, target: Target) -> int:
+        """Most tasks of one array for this target."""
+        options: SlurmOptions = target.options
+        limits = [options.array_limit, self.cluster.array_limit]
+        return min((one for one in limits if one is not None), default=DEFAULT_ARRAY_LIMIT)
 
     def choose(self, request: JobRequest, job: JobSpec, target: Target) -> Fit:
         """Where a job goes by what was last seen. Raises SubmissionError where nothing fits it."""

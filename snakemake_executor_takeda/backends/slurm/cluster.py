@@ -98,8 +98,8 @@ class Cluster:
     name: str = ""
     schedules_memory: bool = True
     """Whether memory is given out to jobs; else `--mem` only selects nodes."""
-    array_limit: int = DEFAULT_MAX_ARRAY_SIZE - 1
-    """Most tasks of one array."""
+    array_limit: int | None = None
+    """Most tasks of one array; None where it isn't told."""
 
     @cached_property
     def default_partition(self) -> PartitionFacts | None:
@@ -156,7 +156,7 @@ def cluster_of(
         groups=groups_of(nodes),
         name=settings.get("ClusterName", ""),
         schedules_memory="MEMORY" in parameters,
-        array_limit=array_limit_of(settings),
+        array_limit=array_limit_of(settings) if "MaxArraySize" in settings else None,
     )
 
 
