@@ -69,8 +69,44 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     slurm_up = _add(
         slurm_commands, "up", _run_slurm_up, "start it", "takeda sandbox slurm up --nodes 4"
     )
-    slurm_up.add_argument("--nodes", type=_positive, default=4, metavar="N", help="nodes (4)")
+    _add_slurm_options(slurm_up)
     _add(slurm_commands, "down", _run_slurm_down, "end it", "takeda sandbox slurm down")
+    _add(
+        slurm_commands,
+        "token",
+        _run_slurm_token,
+        "print a token for its slurmrestd, good for a day",
+        "export SLURM_JWT=$(takeda sandbox slurm token)",
+    )
+
+
+def _add_slurm_options(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--nodes", type=_positive, default=4, metavar="N", help="nodes of the default partition (4)"
+    )
+    up.add_argument(
+        "--layout",
+        choices=("plain", "parallelcluster"),
+        default="plain",
+        help="partitions hpc and spot of the same nodes, or partitions hpc, spot and gpu with "
+        "ParallelCluster's names and features (plain)",
+    )
+    up.add_argument(
+        "--accounting", action="store_true", help="with slurmdbd and a MariaDB, for sacct"
+    )
+    up.add_argument("--rest", action="store_true", help="with slurmrestd, which takes tokens")
+    up.add_argument(
+        "--root",
+        type=Path,
+        metavar="DIR",
+        help="run the Slurm of this root file system, made by scripts/make-slurm-root (as root only)",
+    )
+    up.add_argument(
+        "--max-array-size", type=_positive, default=1001, metavar="N", help="MaxArraySize (1001)"
+    )
+    up.add_argument(
+        "--max-job-count", type=_positive, default=10_000, metavar="N", help="MaxJobCount (10000)"
+    )
 
 
 def _add_faults(commands: argparse._SubParsersAction[Any]) -> None:
@@ -276,9 +312,29 @@ def _run_slurm_up(args: argparse.Namespace) -> int:
     from snakemake_executor_takeda.sandbox import control, slurm
 
     state_dir = control.prepare(_state_dir(args))
-    variables = slurm.up(state_dir, args.nodes)
-    print("The sandbox's Slurm is up: " + ", ".join(f"{n}={v}" for n, v in variables.items()))
+    variables = slurm.up(
+        state_dir,
+        args.nodes,
+        layout=args.layout,
+        root=args.root,
+        accounting=args.accounting,
+        rest=args.rest,
+        max_array_size=args.max_array_size,
+        max_job_count=args.max_job_count,
+    )
+    print(f"The sandbox's Slurm is up: SLURM_CONF={variables['SLURM_CONF']}")
+    if args.rest:
+        print(
+            f"  slurmrestd  {slurm.rest(state_dir).url}, with a token of `takeda sandbox slurm token`"
+        )
     print('Next: eval "$(takeda sandbox env)"')
+    return 0
+
+
+def _run_slurm_token(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox import slurm
+
+    print(slurm.rest(_state_dir(args).absolute()).token)
     return 0
 
 

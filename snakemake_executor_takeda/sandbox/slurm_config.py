@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
+from snakemake_executor_takeda.sandbox.slurm_layout import NodeLayout, Partition
 from snakemake_executor_takeda.sandbox.slurm_processes import MARK
 from snakemake_executor_takeda.values import TakedaError
 
-PARTITIONS = ("hpc", "spot")
-CPUS_PER_NODE = 4
-MEMORY_MB_PER_NODE = 64_000
 CGROUP_DISABLED_SINCE = (23, 11)
 """The first version whose cgroup.conf knows `CgroupPlugin=disabled`."""
 
@@ -21,8 +19,22 @@ CGROUP_DISABLED_SINCE = (23, 11)
 class Node:
     """One slurmd."""
 
-    name: str
+    layout: NodeLayout
     port: int
+
+    @property
+    def name(self) -> str:
+        return self.layout.name
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """slurmdbd and its MariaDB."""
+
+    port: int
+    """Of slurmdbd."""
+    socket: Path
+    """Of MariaDB, which listens nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +51,24 @@ class Cluster:
     """Daemons listen on 127.0.0.1 only, which works where the hostname resolves to it."""
     controller_port: int
     nodes: tuple[Node, ...]
+    partitions: tuple[Partition, ...]
     first_job_id: int = 1
     """Where job ids begin, unless the saved state is further."""
+    max_array_size: int = 1001
+    max_job_count: int = 10_000
+    jwt_key: Path | None = None
+    """Key of the tokens that slurmrestd takes."""
+    accounting: Accounting | None = None
 
 
-def node_names(count: int) -> tuple[str, ...]:
-    return tuple(f"node-{number}" for number in range(1, count + 1))
+OPTIONAL_FILES = ("gres.conf", "slurmdbd.conf")
+
+
+def mode(name: str) -> int:
+    """Permissions of a file."""
+    if name.endswith(".sh"):
+        return 0o755
+    return 0o600 if name == "slurmdbd.conf" else 0o644
 
 
 def parse_version(text: str) -> str:
@@ -66,26 +90,20 @@ def render(cluster: Cluster) -> Mapping[str, str]:
         autoescape=False,  # noqa: S701 - configuration files and shell scripts, not HTML
     )
     words = {
-        "version": cluster.version,
-        "hostname": cluster.hostname,
-        "loopback_only": cluster.loopback_only,
-        "controller_port": cluster.controller_port,
-        "first_job_id": cluster.first_job_id,
-        "user": cluster.user,
-        "run_dir": cluster.run_dir,
-        "home": cluster.home,
-        "nodes": cluster.nodes,
-        "partitions": PARTITIONS,
-        "cpus_per_node": CPUS_PER_NODE,
-        "memory_mb_per_node": MEMORY_MB_PER_NODE,
+        **{field.name: getattr(cluster, field.name) for field in fields(cluster)},
         "mark": MARK,
     }
-    return {
+    files = {
         "slurm.conf": templates.get_template("slurm.conf.jinja").render(words),
         "cgroup.conf": cgroup_conf(cluster.version),
         "task-prolog.sh": templates.get_template("slurm_task_prolog.sh.jinja").render(words),
         "epilog.sh": templates.get_template("slurm_epilog.sh.jinja").render(words),
     }
+    if any(node.layout.gpu_type for node in cluster.nodes):
+        files["gres.conf"] = templates.get_template("slurm_gres.conf.jinja").render(words)
+    if cluster.accounting:
+        files["slurmdbd.conf"] = templates.get_template("slurmdbd.conf.jinja").render(words)
+    return files
 
 
 def cgroup_conf(version: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_takeda.sandbox import slurm, slurm_config
+from snakemake_executor_takeda.sandbox import slurm, slurm_config, slurm_layout
 from snakemake_executor_takeda.sandbox.slurm_processes import MARK, members
 from snakemake_executor_takeda.values import TakedaError
 
@@ -47,7 +47,7 @@ def awaited(look, what, seconds=30):
     raise AssertionError(f"waited in vain: {what}")
 
 
-def config(**more):
+def config(layout="plain", **more):
     facts = {
         "home": Path("/data/slurm"),
         "run_dir": Path("/tmp/run"),
@@ -56,8 +56,10 @@ def config(**more):
         "hostname": "host",
         "loopback_only": True,
         "controller_port": 11000,
-        "nodes": tuple(slurm_config.Node(f"node-{n}", 11000 + n) for n in (1, 2)),
+        "partitions": slurm_layout.partitions(layout, 2),
     }
+    nodes = slurm_layout.all_nodes(facts["partitions"])
+    facts["nodes"] = tuple(slurm_config.Node(n, 11001 + i) for i, n in enumerate(nodes))
     return slurm_config.render(slurm_config.Cluster(**{**facts, **more}))
 
 
@@ -98,9 +100,13 @@ def test_version():
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch, tmp_path):
-    monkeypatch.setattr(slurm, "_which", lambda command: None)
-    with pytest.raises(TakedaError, match=r"apt-get install .*munge slurm-client slurm-wlm"):
+    monkeypatch.setattr(slurm.Programs, "find", lambda self, command: None)
+    with pytest.raises(
+        TakedaError, match=r"apt-get install .*munge slurm-client slurmctld slurmd$"
+    ):
         slurm.up(tmp_path)
+    with pytest.raises(TakedaError, match=r"mariadb-server-core .* slurmdbd slurmrestd$"):
+        slurm.up(tmp_path, accounting=True, rest=True)
 
 
 def test_a_path_that_slurm_cannot_hold(cluster_dir):
@@ -177,7 +183,7 @@ def test_ended_jobs_leave_no_process_and_every_node_in_service(cluster_dir):
     for _ in range(5):
         job = sbatch(environment, "--nodes=4", "--wrap=(setsid sleep 600 &) ; srun sleep 600")
         awaited(lambda: slurm.status(cluster_dir)["jobs"].get("RUNNING") == 1, "the job")
-        slurm._ask(cluster_dir / "slurm", "scancel", str(job))
+        slurm._programs(cluster_dir / "slurm").ask("scancel", str(job))
         awaited(
             lambda: set(slurm.status(cluster_dir)["nodes"].values()) == {"idle"}, "the job's end"
         )
@@ -189,8 +195,7 @@ def test_ended_jobs_leave_no_process_and_every_node_in_service(cluster_dir):
 def test_nodes_that_were_down_come_back_with_the_cluster(cluster_dir):
     slurm.up(cluster_dir, nodes=2)
     for name, state in (("node-1", "drain"), ("node-2", "down")):
-        slurm._ask(
-            cluster_dir / "slurm",
+        slurm._programs(cluster_dir / "slurm").ask(
             "scontrol",
             "update",
             f"nodename={name}",
