@@ -566,6 +566,7 @@ class Run:
             sources_uri=sources_uri,
             environment_uri=environment_uri,
             basedir=Path(self._workflow.main_snakefile).resolve().parent,
+            say=lambda line: self._logger.info(f"takeda: {line}"),
         )
 
     def _open_backend(self, name: str, targets: list[Target]) -> Backend:

@@ -59,6 +59,8 @@ class RunContext:
     """S3 URI of a JSON object with the variables that tasks need (`envvars:`), None if there are none."""
     basedir: Path
     """Directory of the main Snakefile, absolute; `handoff=` paths are looked up here, then in workdir."""
+    say: Callable[[str], None] = lambda line: None
+    """Tells the user a line about the run that is no trouble."""
 
 
 class Backend(Protocol):

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.worker.manifest import read_entry
-from snakemake_executor_takeda.worker.objects import read, read_range
+from snakemake_executor_takeda.worker.objects import read, read_range, write
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.worker.usage import Usage
@@ -45,7 +45,7 @@ def main() -> int:
         exit_code = _run(entry, args.scratch)
     if usage:
         record = {"exit_code": exit_code, "started": started, "ended": time.time(), **usage.stop()}
-        _leave_record(Path(args.exit_records), entry["task_id"], record)
+        _leave_record(args.exit_records, entry["task_id"], record)
     return exit_code
 
 
@@ -55,7 +55,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--index", type=int, help="entry to run (default: the array's variable, or 0)"
     )
-    parser.add_argument("--exit-records", help="directory for the exit record")
+    parser.add_argument("--exit-records", help="directory or s3:// URI for the exit record")
     parser.add_argument("--scratch", help="where the task's directory is made")
     slurm = parser.add_argument_group("a job with ranks on Slurm")
     slurm.add_argument("--allocation", action="store_true", help="it may have several nodes")
@@ -188,7 +188,7 @@ def _usage() -> Usage:
     return Usage()
 
 
-def _leave_record(directory: Path, task_id: str, facts: Mapping[str, Any]) -> None:
+def _leave_record(place: str, task_id: str, facts: Mapping[str, Any]) -> None:
     environ = os.environ
     record = {
         "task_id": task_id,
@@ -196,11 +196,13 @@ def _leave_record(directory: Path, task_id: str, facts: Mapping[str, Any]) -> No
         "slurm_job_id": environ.get("SLURM_ARRAY_JOB_ID") or environ.get("SLURM_JOB_ID", ""),
         **facts,
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{task_id}.{os.getpid()}"
-    temporary.write_text(json.dumps(record))
-    # Whoever sees the record sees all of it.
-    temporary.replace(directory / f"{task_id}.json")
+    if place.startswith("s3://"):
+        # Who reads this does not see the log.
+        from snakemake_executor_takeda.worker import logs
+
+        if log := logs.own_log():
+            record |= {"log": f"{record['host']}:{log}", "log_tail": logs.tail(log)}
+    write(f"{place.rstrip('/')}/{task_id}.json", json.dumps(record).encode())
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class FakeSlurm:
     """What `clients.base.SlurmClient` offers, from values: `queue_is` is seen by polls, an exception is raised."""
 
     name = "a stand-in"
+    is_remote = False
+    advice = "`scontrol ping` says more."
 
     def __init__(self):
         self.requests = []

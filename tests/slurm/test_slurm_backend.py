@@ -135,18 +135,6 @@ def test_scratch_that_cannot_be_written(make, tmp_path):
         make(target(scratch=str(tmp_path / "file" / "below"))).check()
 
 
-def test_commands_that_are_missing(make, monkeypatch):
-    monkeypatch.setattr(command_line, "missing_commands", lambda: ["sbatch", "squeue"])
-    with pytest.raises(TakedaError, match="not found: sbatch, squeue"):
-        make().check()
-
-
-def test_a_configuration_that_is_not_there(make, monkeypatch, tmp_path):
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "gone.conf"))
-    with pytest.raises(TakedaError, match=r"gone\.conf, which does not exist"):
-        make().check()
-
-
 def test_array_limit_is_asked_once(make, fake, monkeypatch):
     asked = []
     monkeypatch.setattr(

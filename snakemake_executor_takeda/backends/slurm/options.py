@@ -49,6 +49,7 @@ _Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"
 _SECRET = re.compile(
     r"SECRET|PASSWORD|PASSWD|TOKEN|ACCESS_KEY|PRIVATE_KEY|CREDENTIAL", re.IGNORECASE
 )
+_Url = Annotated[str, StringConstraints(pattern=r"^(https?://[^\s/@]+(/[^\s]*)?|unix:///[^\s]+)$")]
 _Directory = Annotated[str, StringConstraints(pattern=r"^/[^\x00-\x1f\x7f]*$")]
 
 
@@ -57,6 +58,28 @@ class SlurmOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    client: Literal["auto", "command-line", "rest", "pyslurm"] = Field(
+        default="auto",
+        description="How Slurm is spoken to: by its commands, slurmrestd or pyslurm. `auto`: slurmrestd "
+        "where `rest_url` is named, else pyslurm where it fits the cluster, else the commands.",
+    )
+    rest_url: _Url | None = Field(
+        default=None,
+        description="Where slurmrestd answers: `https://head-node:6820`, or `unix:///path/of/socket`.",
+    )
+    jwt_file: _Directory | None = Field(
+        default=None,
+        description="File with a token for slurmrestd; by default the token is in SLURM_JWT.",
+    )
+    exchange: Literal["auto", "shared", "s3"] = Field(
+        default="auto",
+        description="How the run and its tasks hand over manifests, records and ends of logs: by the "
+        "run's directory, which the nodes see, or by S3. `auto`: S3 through slurmrestd in a run with S3.",
+    )
+    workdir: _Directory | None = Field(
+        default=None,
+        description="Folder on the nodes for the logs of jobs when `exchange` is S3; /tmp by default.",
+    )
     partition: _Word | tuple[_Name, ...] | None = Field(
         default=None,
         description="Partition, or several with commas: Slurm starts jobs where it can first. A list: "
@@ -71,6 +94,12 @@ class SlurmOptions(BaseModel):
     reservation: _Word | None = Field(default=None, description="Reservation to run in.")
     extra: tuple[str, ...] = Field(
         default=(), description="More options of sbatch, one a word, such as --exclusive."
+    )
+    array_limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most tasks of one array; by default, and never more than, as the cluster is "
+        "configured, which slurmrestd does not tell: 1,000 there.",
     )
     array_throttle: int | None = Field(
         default=None, ge=1, description="Most tasks of one array that run at once."

@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Submission
@@ -31,10 +31,32 @@ class ExitRecord:
     """Unix time, by the node's clock."""
     slurm_job_id: str = ""
     """Of the whole array, where the task is in one."""
+    log: str = ""
+    """`host:path`, where the controller can't read it."""
+    log_tail: tuple[str, ...] = ()
+    """Its last lines, there."""
+
+
+class Records(Protocol):
+    """What the tasks of a run leave behind, one record each."""
+
+    shows_logs: bool
+    """Whether the logs themselves can be read from here."""
+
+    def names(self) -> set[str]:
+        """Ids of the tasks whose record is there."""
+
+    def refresh(self) -> None:
+        """See to it that the next `names` is not an old answer."""
+
+    def read(self, task_id: str) -> ExitRecord | None:
+        """None where there is none, or none that can be read."""
 
 
 class ExitRecords:
     """The folder where workers leave a file for each task."""
+
+    shows_logs = True
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,18 +78,28 @@ class ExitRecords:
     def read(self, task_id: str) -> ExitRecord | None:
         """None where there is none, or none that can be read."""
         try:
-            content = json.loads((self._folder / f"{task_id}.json").read_text())
-            return ExitRecord(
-                exit_code=int(content["exit_code"]),
-                wall_seconds=max(0.0, float(content["ended"]) - float(content["started"])),
-                host=str(content.get("host", "")),
-                max_rss_kib=content.get("max_rss_kib"),
-                cpu_seconds=content.get("cpu_seconds"),
-                ended=float(content["ended"]),
-                slurm_job_id=str(content.get("slurm_job_id", "")),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            return parse_record((self._folder / f"{task_id}.json").read_bytes())
+        except OSError:
             return None
+
+
+def parse_record(text: bytes) -> ExitRecord | None:
+    """None for what is no record."""
+    try:
+        content = json.loads(text)
+        return ExitRecord(
+            exit_code=int(content["exit_code"]),
+            wall_seconds=max(0.0, float(content["ended"]) - float(content["started"])),
+            host=str(content.get("host", "")),
+            max_rss_kib=content.get("max_rss_kib"),
+            cpu_seconds=content.get("cpu_seconds"),
+            ended=float(content["ended"]),
+            slurm_job_id=str(content.get("slurm_job_id", "")),
+            log=str(content.get("log", "")),
+            log_tail=tuple(map(str, content.get("log_tail", ()))),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def log_folder(logs: Path, submission: Submission) -> Path:

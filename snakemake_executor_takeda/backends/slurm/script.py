@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def batch_script(
-    submission: Submission, *, manifest: Path, exit_records: Path, scratch: Path
+    submission: Submission, *, manifest: Path | str, exit_records: Path | str, scratch: Path
 ) -> str:
     """What sbatch reads. Every value is quoted, but for the name, which is safe by its own rule, and
     names of variables, which the options' model has checked."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,15 +13,16 @@ from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.answers import task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import job_request
 from snakemake_executor_takeda.backends.slurm.choosing import Chooser
-from snakemake_executor_takeda.backends.slurm.clients import command_line
 from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmClient,
     SlurmRefused,
     SlurmSilent,
+    SlurmUnauthorized,
 )
+from snakemake_executor_takeda.backends.slurm.clients.choosing import open_client
 from snakemake_executor_takeda.backends.slurm.commands import on_target
-from snakemake_executor_takeda.backends.slurm.records import ExitRecords, log_folder
-from snakemake_executor_takeda.backends.slurm.request import submission_environment
+from snakemake_executor_takeda.backends.slurm.exchange import exchange_of
+from snakemake_executor_takeda.backends.slurm.records import log_folder
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.srun import Srun
 from snakemake_executor_takeda.backends.slurm.submitting import Submitter
@@ -52,11 +51,13 @@ class SlurmBackend:
     ) -> None:
         self._targets = targets
         self._context = context
-        self._client = client or command_line.CommandLine()
-        self._exit_records = context.state_dir / "exits"
+        if client is None:
+            client, line = open_client(targets)
+            context.say(line)
+        self._client = client
+        self._exchange = exchange_of(targets, context, from_afar=client.is_remote)
         self._logs = context.state_dir / "logs"
-        self._manifests = context.state_dir / "manifests"
-        records = ExitRecords(self._exit_records)
+        records = self._exchange.records
         self._watcher = watcher or Watcher(self._client, records, self._logs)
         self._submitter = Submitter(self._client, records)
         self._srun = Srun()
@@ -67,30 +68,20 @@ class SlurmBackend:
         """Every job this backend has started, so that cancel misses none that was just accepted."""
 
     def check(self) -> None:
-        """Commands, controller, partitions and shared folders of every target."""
-        if missing := command_line.missing_commands():
-            raise TakedaError(
-                f"target {self._targets[0].name} needs Slurm's commands; not found: "
-                f"{', '.join(missing)}. Run on a node of the cluster, add their folder to PATH, or "
-                'start one here: takeda sandbox slurm up && eval "$(takeda sandbox env)"'
-            )
-        if path := command_line.missing_configuration():
-            raise TakedaError(
-                f"SLURM_CONF names {path}, which does not exist. Is the sandbox down? "
-                "Start it (takeda sandbox slurm up) or unset SLURM_CONF."
-            )
+        """Controller, partitions and shared folders of every target."""
+        name = self._targets[0].name
         try:
             self._chooser.check(self._targets)
+        except SlurmUnauthorized as error:
+            raise TakedaError(f"target {name}: {error}") from error
         except (SlurmSilent, SlurmRefused) as error:
             raise TakedaError(
-                f"target {self._targets[0].name}: Slurm's controller does not answer: {error}. "
-                "`scontrol ping` says more; is SLURM_CONF right?"
+                f"target {name}: Slurm's controller does not answer: {error}. {self._client.advice}"
             ) from error
         self._srun.check_targets(self._targets)
         for target in self._targets:
-            self._check_scratch(target)
-        for folder in (self._exit_records, self._logs, self._manifests):
-            folder.mkdir(parents=True, exist_ok=True)
+            self._exchange.check(target)
+        self._exchange.prepare()
 
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
@@ -102,8 +93,8 @@ class SlurmBackend:
             raise _not_by_this_client(job, target, error) from error
 
     def array_limit(self, target: Target, shape: Shape) -> int:
-        """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once."""
-        return self._chooser.cluster.array_limit
+        """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once; or the target's."""
+        return self._chooser.array_limit(target)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Slurm tells nobody: it is asked."""
@@ -112,14 +103,12 @@ class SlurmBackend:
         log_dir = log_folder(self._logs, submission)
         self._chooser.look_again()
         chosen = self._fit(submission, log_dir)
-        log_dir.mkdir(parents=True, exist_ok=True)
-        manifest = self._manifests / submission.submission_id
-        _write_private(manifest, encode_manifest(on_target(submission), self._context))
+        manifest = encode_manifest(on_target(submission), self._context)
         script = batch_script(
-            submission,
-            manifest=manifest,
-            exit_records=self._exit_records,
-            scratch=self._scratch(submission.target),
+            self._exchange.on_nodes(submission),
+            manifest=self._exchange.put_manifest(submission, manifest),
+            exit_records=self._exchange.exit_records,
+            scratch=self._exchange.scratch(submission.target),
         )
         with self._submitting:
             if self._cancelled.is_set():
@@ -198,9 +187,9 @@ class SlurmBackend:
             submission.target.options,
             self._context.workdir,
             log_dir,
-            environment=submission_environment(os.environ),
             exclude=self._watcher.excluded_nodes(),
         )
+        request = self._exchange.placed(request, submission)
         return self._chooser.choose(request, submission.tasks[0].job, submission.target)
 
     def _still_there(self, ids: set[str]) -> list[str]:
@@ -212,22 +201,6 @@ class SlurmBackend:
             }
         )
 
-    def _scratch(self, target: Target) -> Path:
-        scratch: str | None = target.options.scratch
-        return Path(scratch) if scratch else self._context.state_dir / "scratch"
-
-    def _check_scratch(self, target: Target) -> None:
-        scratch = self._scratch(target)
-        try:
-            scratch.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=scratch):
-                pass
-        except OSError as error:
-            raise TakedaError(
-                f"target {target.name}: its scratch {scratch} can't be written: {error.strerror}. "
-                "Name a folder on a file system that this machine and the nodes share."
-            ) from error
-
 
 def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
     return SubmissionError(
@@ -235,11 +208,3 @@ def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> Subm
         f"rule {job.rule} on target {target.name}: {error}",
         "Leave the option out, or set `client: command-line` for the target.",
     )
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """All of it or nothing, and for its owner only: a manifest holds command lines."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.touch(mode=0o600)
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -24,7 +24,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 )
 from snakemake_executor_takeda.backends.slurm.records import (
     ExitRecord,
-    ExitRecords,
+    Records,
     log_folder,
     log_tail,
 )
@@ -91,7 +91,7 @@ class Watcher:
     def __init__(
         self,
         client: SlurmClient,
-        records: ExitRecords,
+        records: Records,
         logs: Path,
         patience: Patience | None = None,
         *,
@@ -329,7 +329,8 @@ class Watcher:
 
     def _update(self, end: _End, accounts: Mapping[str, Account]) -> Update:
         one, record = end.one, end.record
-        detail: dict[str, object] = {"log": str(one.log)}
+        log = str(one.log) if self._records.shows_logs else (record.log if record else "")
+        detail: dict[str, object] = {"log": log} if log else {}
         nodes = self._nodes.get(one.task.task_id) or (record.host if record else "")
         if nodes:
             detail["nodes"] = nodes
@@ -337,11 +338,10 @@ class Watcher:
             detail |= _used(record.cpu_seconds, record.max_rss_kib)
         elif account := accounts.get(one.external_id):
             detail |= _used(account.cpu_seconds, account.max_rss_kib)
-        outcome = replace(
-            end.outcome, detail={**end.outcome.detail, **detail}, log_location=str(one.log)
-        )
+        outcome = replace(end.outcome, detail={**end.outcome.detail, **detail}, log_location=log)
         if not outcome.succeeded:
-            outcome = replace(outcome, log_tail=log_tail(one.log))
+            lines = record.log_tail if record and record.log_tail else log_tail(one.log)
+            outcome = replace(outcome, log_tail=lines)
         return Update(one.task.task_id, outcome)
 
     # What waits.

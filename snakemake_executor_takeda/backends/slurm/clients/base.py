@@ -15,6 +15,10 @@ class SlurmSilent(Exception):
     """No answer from Slurm's controller: nothing is known, and nothing has ended."""
 
 
+class SlurmUnauthorized(SlurmSilent):
+    """Slurm's door did not know us: as with silence, nothing has ended, and it may open again."""
+
+
 class SlurmFull(Exception):
     """The cluster takes no more jobs at present."""
 
@@ -29,6 +33,10 @@ class SlurmClient(Protocol):
 
     name: str
     """For people: `command line`, `slurmrestd` or `pyslurm`."""
+    is_remote: bool
+    """Whether this machine may be far from the cluster, with no file system in common."""
+    advice: str
+    """What to look at when there is no answer."""
 
     def submit(self, request: JobRequest, script: str) -> str:
         """Job id of a new job. Raises SlurmFull, too. After SlurmSilent the job may or may not be

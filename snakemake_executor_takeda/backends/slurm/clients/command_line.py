@@ -63,6 +63,8 @@ class CommandLine:
     """Speaks `base.SlurmClient` by the five commands."""
 
     name = "command line"
+    is_remote = False
+    advice = "`scontrol ping` says more; is SLURM_CONF right?"
 
     def submit(self, request: JobRequest, script: str) -> str:
         words = ["sbatch", *sbatch_words(request)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -12,10 +11,11 @@ from urllib.parse import quote
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, in_chunks
 from snakemake_executor_takeda.backends.slurm.clients import rest_answers as answers
 from snakemake_executor_takeda.backends.slurm.clients.base import (
-    SlurmFull,
     SlurmRefused,
     SlurmSilent,
+    SlurmUnauthorized,
 )
+from snakemake_executor_takeda.backends.slurm.clients.errors import error_of, is_no_such_job
 from snakemake_executor_takeda.backends.slurm.clients.http import Answer, JsonConnection, NoAnswer
 from snakemake_executor_takeda.backends.slurm.clients.rest_request import job_description
 from snakemake_executor_takeda.backends.slurm.clients.token import HOW_TO_GET_ONE, Token, user_of
@@ -55,16 +55,6 @@ _UNAUTHORIZED = frozenset({401, 403, 511})
 _NO_CONTROLLER = frozenset({502, 503, 504})
 _AUTHENTICATION = 1007
 """SLURM_PROTOCOL_AUTHENTICATION_ERROR"""
-_SILENCE = re.compile(
-    r"unable to contact slurm controller|communication (connection|shutdown)|timed out"
-    r"|zero bytes were transmitted|unexpected message received|incomplete packet|backoff",
-    re.IGNORECASE,
-)
-_FULL = re.compile(
-    r"unable to create job record, try again|resource temporarily unavailable", re.IGNORECASE
-)
-_NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
-
 _Row = tuple[str, str | None, str]
 
 
@@ -72,6 +62,8 @@ class Rest:
     """Speaks `base.SlurmClient` to slurmrestd."""
 
     name = "slurmrestd"
+    is_remote = True
+    advice = "Is `rest_url` right, does slurmrestd run there, and does it reach slurmctld?"
 
     def __init__(
         self,
@@ -106,12 +98,12 @@ class Rest:
     def find(self, name: str) -> str | None:
         said = self._ask("GET", "jobs/?flags=ALL").body
         jobs = said.get("jobs") or [] if isinstance(said, Mapping) else []
-        for job in jobs:
-            if job.get("name") == name:
-                job_id = str(answers.number(job.get("array_job_id")) or job["job_id"])
-                self._own.add(job_id)
-                return job_id
-        return None
+        named = [job for job in jobs if job.get("name") == name]
+        ids = {answers.number(job.get("array_job_id")) or int(job["job_id"]) for job in named}
+        if not ids:
+            return None
+        self._own.add(str(max(ids)))
+        return str(max(ids))
 
     def queue(self, job_ids: Collection[str] = ()) -> dict[str, Sighting]:
         """One query for all, and another for each array of which tasks have begun since the last.
@@ -130,7 +122,7 @@ class Rest:
         try:
             return answers.read_job_infos(self._ask("GET", f"job/{quote(job_id)}").body)
         except SlurmRefused as error:
-            if _NO_SUCH_JOB.search(str(error)):
+            if is_no_such_job(error):
                 return {}
             raise
 
@@ -194,7 +186,7 @@ class Rest:
         try:
             return answers.read_states(self._ask("GET", path).body)
         except SlurmRefused as error:
-            if _NO_SUCH_JOB.search(str(error)):
+            if is_no_such_job(error):
                 return []
             raise
 
@@ -225,16 +217,14 @@ class Rest:
             answer = self._send(method, path, content, self._token.value(), again)
         said = answers.errors_of(answer.body)
         if _is_unauthorized(answer):
-            raise SlurmRefused(
+            raise SlurmUnauthorized(
                 f"slurmrestd at {self._url} refuses: {said or answer.status}; {self._token.state()}. "
                 f"{HOW_TO_GET_ONE}"
             )
-        if answer.status in _NO_CONTROLLER or (answer.status >= 400 and _SILENCE.search(said)):
+        if answer.status in _NO_CONTROLLER:
             raise SlurmSilent(f"slurmrestd at {self._url}: {said or answer.status}")
-        if _FULL.search(said):
-            raise SlurmFull("its table of jobs is full (MaxJobCount)")
         if answer.status >= 400 or answers.error_numbers(answer.body) - {0}:
-            raise SlurmRefused(said or f"slurmrestd at {self._url} answered {answer.status}")
+            raise error_of(said or f"slurmrestd at {self._url} answered {answer.status}")
         return answer
 
     def _send(self, method: str, path: str, content: Any, token: str | None, again: bool) -> Answer:
