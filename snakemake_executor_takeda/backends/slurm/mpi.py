@@ -10,6 +10,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LAUNCHER = "srun --mpi=pmix"
 """Always with its PMI: ParallelCluster sets MpiDefault=none."""
-_DEFAULT_TYPE = "pmix"
+_DEFAULT_PMI = "pmix"
 
 
 def is_parallel(shape: Shape) -> bool:
@@ -57,8 +58,7 @@ def variables(job: JobSpec, target: Target) -> dict[str, str]:
     launcher = launcher_of(job, target)
     result = {"OMP_NUM_THREADS": str(job.shape.cpus)}
     if launcher is None or is_srun(launcher):
-        if pmi := _pmi(launcher) or _pmi(target.options.mpi) or _DEFAULT_TYPE:
-            result["SLURM_MPI_TYPE"] = pmi
+        result["SLURM_MPI_TYPE"] = _pmi(launcher, target)
         # A rank that fails would leave the others waiting for it until the time limit.
         result["SLURM_KILL_BAD_EXIT"] = "1"
     elif job.shape.cpus > 1:
@@ -91,10 +91,8 @@ def check(job: JobSpec, target: Target, pmi_types: Sequence[str]) -> None:
         words = shlex.split(launcher or "")
     except ValueError as error:
         raise _unusable(f"mpi={launcher!r}: {error}", "Write it as in a shell.") from None
-    if not is_srun(launcher) and not (launcher is None and is_parallel(shape)):
-        return
-    pmi = _pmi(launcher) or _pmi(target.options.mpi) or _DEFAULT_TYPE
-    if words and pmi_types and pmi != "none" and not _is_known(pmi, pmi_types):
+    pmi = _pmi(launcher, target)
+    if words and is_srun(launcher) and pmi_types and not _is_known(pmi, pmi_types):
         close = difflib.get_close_matches(pmi, pmi_types, n=1) or [
             one for one in pmi_types if one != "none"
         ]
@@ -110,7 +108,7 @@ def read_pmi_types(text: str) -> list[str]:
     found: list[str] = []
     for line in text.splitlines():
         _, colon, versions = line.partition("versions available:")
-        words = re.findall(r"[A-Za-z0-9_.]+", versions if colon else line)
+        words = re.findall(r"[A-Za-z0-9_.]+", versions if colon else line.removeprefix("srun: "))
         if colon or len(words) == 1:
             found += words
     return list(dict.fromkeys(found))
@@ -121,10 +119,14 @@ def _is_known(pmi: str, known: Iterable[str]) -> bool:
     return pmi.replace("/", "_") in known
 
 
-def _pmi(launcher: str | None) -> str | None:
-    """The value of --mpi in a launcher of srun."""
+def _pmi(launcher: str | None, target: Target) -> str:
+    """The PMI that srun uses: the launcher's own, else that of the target's launcher."""
+    return _named_pmi(launcher) or _named_pmi(target.options.mpi) or _DEFAULT_PMI
+
+
+def _named_pmi(launcher: str | None) -> str | None:
     words = _words(launcher) if is_srun(launcher) else []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         if word.startswith("--mpi="):
             return word.removeprefix("--mpi=")
         if word == "--mpi":
