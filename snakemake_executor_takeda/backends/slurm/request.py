@@ -64,3 +64,9 @@ def submission_environment(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in environ.items()
         if name == "SLURM_CONF" or not _OF_SLURM.match(name)
     }
+
+
+def variables_of_sbatch(cpus_per_task: int | None, tasks_per_node: int | None) -> dict[str, str]:
+    """What sbatch itself tells a job of its options, and nobody else does."""
+    said = {"SLURM_CPUS_PER_TASK": cpus_per_task, "SLURM_NTASKS_PER_NODE": tasks_per_node}
+    return {name: str(value) for name, value in said.items() if value is not None}

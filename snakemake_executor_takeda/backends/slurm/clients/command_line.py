@@ -67,8 +67,8 @@ class CommandLine:
     advice = "`scontrol ping` says more; is SLURM_CONF right?"
 
     def submit(self, request: JobRequest, script: str) -> str:
-        words = ["sbatch", *sbatch_words(request)]
-        # sbatch hands its own environment to the job.
+        # sbatch hands its own environment to the job, whose PATH is not where sbatch is found.
+        words = [shutil.which("sbatch") or "sbatch", *sbatch_words(request)]
         needed = {name: os.environ[name] for name in ("PATH", "SLURM_CONF") if name in os.environ}
         done = _submit(words, needed | dict(request.environment), script)
         job_id = read_job_id(done.stdout)

@@ -20,6 +20,7 @@ from snakemake_executor_takeda.backends.slurm.facts import (
     gres_of,
     states_of,
 )
+from snakemake_executor_takeda.backends.slurm.request import variables_of_sbatch
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
@@ -208,7 +209,13 @@ def job_attributes(request: JobRequest) -> dict[str, Any]:
         "gres_per_node": request.gres,
         "gpus": f"{model}{request.gpus}" if request.gpus else None,
         "is_requeueable": request.requeue,
-        "environment": _environment(request.environment, os.environ),
+        "environment": _environment(
+            {
+                **request.environment,
+                **variables_of_sbatch(request.cpus_per_task, request.tasks_per_node),
+            },
+            os.environ,
+        ),
     }
     for word in request.extra:
         name, _, value = word.removeprefix("--").partition("=")

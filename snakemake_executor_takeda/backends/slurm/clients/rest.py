@@ -221,7 +221,9 @@ class Rest:
                 f"slurmrestd at {self._url} refuses: {said or answer.status}; {self._token.state()}. "
                 f"{HOW_TO_GET_ONE}"
             )
-        if answer.status in _NO_CONTROLLER:
+        # Of a controller that is down `/jobs/state/` says no more than this.
+        is_mute = method != "POST" and "unspecified error" in said.lower()
+        if answer.status in _NO_CONTROLLER or is_mute:
             raise SlurmSilent(f"slurmrestd at {self._url}: {said or answer.status}")
         if answer.status >= 400 or answers.error_numbers(answer.body) - {0}:
             raise error_of(said or f"slurmrestd at {self._url} answered {answer.status}")

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.slurm.request import variables_of_sbatch
+
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
 
@@ -79,6 +81,7 @@ def job_description(request: JobRequest) -> dict[str, Any]:
             _add(job, _field_of(word))
     # sbatch counts CPUs itself; here nobody else would.
     job["minimum_cpus"] = int(job["tasks"]) * int(job["cpus_per_task"] or 1)
+    environment |= variables_of_sbatch(job["cpus_per_task"], job["tasks_per_node"])
     job["environment"] = [f"{name}={value}" for name, value in environment.items()]
     return {name: value for name, value in job.items() if value is not None}
 
@@ -190,7 +193,7 @@ def _mail(text: str) -> dict[str, Any]:
     kinds: list[str] = []
     for part in _parts(text.upper()):
         if part == "ALL":
-            kinds += ["BEGIN", "END", "FAIL", "REQUEUE", "STAGE_OUT"]
+            kinds += ["BEGIN", "END", "FAIL", "INVALID_DEPENDENCY", "REQUEUE", "STAGE_OUT"]
         elif part != "NONE":
             kinds.append(names.get(part, part))
     return {"mail_type": kinds}
