@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 QUEUE_FORMAT = "%i|%T|%M|%N|%r"
 """Of squeue: id, state, time used, nodes, reason."""
@@ -40,7 +41,7 @@ def read_queue(text: str) -> dict[str, Sighting]:
     for line in text.splitlines():
         fields = line.split("|", 4)
         if len(fields) == 5:
-            external_id, state, used, nodes, reason = (field.strip() for field in fields)
+            external_id, state, used, nodes, reason = fields
             found[external_id] = Sighting(
                 external_id,
                 state,
@@ -79,6 +80,7 @@ def read_settings(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
+@lru_cache(maxsize=4096)
 def read_duration(text: str) -> float | None:
     """Seconds of `[days-][[hours:]minutes:]seconds`; None for anything else."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+)", text.strip())

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, expand_hosts
@@ -61,11 +62,16 @@ _WISH = re.compile(
 
 def cause_of(sighting: Sighting) -> Cause:
     """Of one task in the queue, by its state and Slurm's reason."""
-    if sighting.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or _HELD.search(sighting.reason):
+    return _cause_of(sighting.state, sighting.reason)
+
+
+@lru_cache(maxsize=1024)
+def _cause_of(state: str, reason: str) -> Cause:
+    if state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or _HELD.search(reason):
         return Cause.HELD
-    if _UNAVAILABLE.search(sighting.reason):
+    if _UNAVAILABLE.search(reason):
         return Cause.UNAVAILABLE
-    return Cause.WISH if _WISH.search(sighting.reason) else Cause.TURN
+    return Cause.WISH if _WISH.search(reason) else Cause.TURN
 
 
 def limit_seconds(target: Target) -> float | None:

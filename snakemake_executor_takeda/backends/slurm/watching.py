@@ -66,7 +66,12 @@ class _Open:
     submission: Submission
     external_id: str
     job_id: str
-    log: Path
+    log_folder: Path
+    index: int
+
+    @property
+    def log(self) -> Path:
+        return log_path(self.log_folder, self.index)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Watcher:
         self._patience = patience or Patience()
         self._clock = clock
         self._accounting = accounting
+        self._tasks: dict[str, tuple[_Open, ...]] = {}
+        """By submission: made once, as there may be thousands."""
         self._silent_since: float | None = None
         self._told_silence = False
         self._started: set[str] = set()
@@ -120,7 +127,7 @@ class Watcher:
 
     def poll(self, active: Sequence[Active]) -> Iterator[Update]:
         """Updates; without an answer from Slurm only successes that the records tell of."""
-        opened = list(_open_tasks(active, self._logs))
+        opened = self._open_tasks(active)
         self._forget_all_but({one.task.task_id for one in opened})
         if self._waiting:
             self._records.refresh()
@@ -151,6 +158,19 @@ class Watcher:
         ends += self._explained(absent)
         yield from self._ended(ends)
         yield from self._look_at_pending(opened, queue, {end.one.task.task_id for end in ends})
+
+    def _open_tasks(self, active: Sequence[Active]) -> list[_Open]:
+        self._tasks = {
+            one.submission.submission_id: self._tasks.get(one.submission.submission_id)
+            or _all_tasks(one, self._logs)
+            for one in active
+        }
+        return [
+            task
+            for one in active
+            for task in self._tasks[one.submission.submission_id]
+            if task.task.task_id in one.open_task_ids
+        ]
 
     # Slurm that does not answer.
 
@@ -371,7 +391,8 @@ class Watcher:
                 yield found
             else:
                 self._given_up |= dict.fromkeys(found.task_ids, found.outcome)
-        self._take_out(opened, queue)
+        if self._given_up:
+            self._take_out(opened, queue)
 
     def _take_out(self, opened: Sequence[_Open], queue: Mapping[str, Sighting]) -> None:
         """Cancel what was given up and still waits. It ends for us when it is seen to be out."""
@@ -437,16 +458,12 @@ def _spreads(task: Task) -> bool:
     return task.job.shape.nodes > 1 or task.job.shape.tasks > 1
 
 
-def _open_tasks(active: Sequence[Active], logs: Path) -> Iterator[_Open]:
-    for one in active:
-        submission, job_id = one.submission, one.accepted.external_id
-        folder = log_folder(logs, submission)
-        for index, task in enumerate(submission.tasks):
-            if task.task_id in one.open_task_ids:
-                yield _Open(
-                    task,
-                    submission,
-                    task_id_of(job_id, index, len(submission.tasks)),
-                    job_id,
-                    log_path(folder, index),
-                )
+def _all_tasks(one: Active, logs: Path) -> tuple[_Open, ...]:
+    """The tasks of a submission, those that have ended too."""
+    submission, job_id = one.submission, one.accepted.external_id
+    folder = log_folder(logs, submission)
+    count = len(submission.tasks)
+    return tuple(
+        _Open(task, submission, task_id_of(job_id, index, count), job_id, folder, index)
+        for index, task in enumerate(submission.tasks)
+    )
