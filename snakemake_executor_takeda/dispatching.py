@@ -28,7 +28,8 @@ class Ready:
 class Dispatcher(threading.Thread):
     """Routes what it is handed, waits a short while for equals, and passes submissions on.
 
-    `place` decides the target, `placed` hears of it, `failed` of a job that could not be sent;
+    `place` decides the target, `placed` hears of it, `failed` of a job that could not be sent; `fits`
+    tells whether its target takes it, and is asked where a job may get more than it asks for;
     `send` hands a submission to its backend's lane. None of them may block for long.
     """
 
@@ -42,6 +43,7 @@ class Dispatcher(threading.Thread):
         failed: Callable[[Ready, Exception], None],
         limit: Callable[[Target, Shape], int],
         shape_tolerance: float,
+        fits: Callable[[JobSpec, Target], bool],
         key_resources: Callable[[Target], frozenset[str]],
         send: Callable[[Submission, dict[str, int]], None],
     ) -> None:
@@ -53,6 +55,7 @@ class Dispatcher(threading.Thread):
         self._failed = failed
         self._limit = limit
         self._shape_tolerance = shape_tolerance
+        self._fits = fits
         self._key_resources = key_resources
         self._send = send
         self._inbox: queue.SimpleQueue[tuple[float, list[Ready]]] = queue.SimpleQueue()
@@ -116,8 +119,17 @@ class Dispatcher(threading.Thread):
             (task.job.shape for _, task in equals), tolerance=self._shape_tolerance
         )
         cut: dict[Shape, list[tuple[Ready, Task]]] = {}
+        # To be rounded up must not make a job too large for its target.
+        one = equals[0][1]
+        too_large = {
+            larger
+            for larger in {larger for shape, larger in common.items() if larger != shape}
+            if not self._fits(replace(one.job, shape=larger), one.target)
+        }
         for ready, task in equals:
             shape = common[task.job.shape]
+            if shape in too_large:
+                shape = task.job.shape
             if shape != task.job.shape:
                 task = replace(task, job=replace(task.job, shape=shape))  # noqa: PLW2901
             cut.setdefault(shape, []).append((ready, task))

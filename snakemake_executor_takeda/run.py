@@ -480,6 +480,7 @@ class Run:
             failed=self._unsendable,
             limit=self._array_limit,
             shape_tolerance=policy.shape_tolerance,
+            fits=self._fits,
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
         )
@@ -592,6 +593,13 @@ class Run:
                 self._refused_backends[target.backend] = error
                 raise
         return backend
+
+    def _fits(self, job: JobSpec, target: Target) -> bool:
+        try:
+            self._backend(target).check_job(job, target)
+        except (TakedaError, SubmissionError):
+            return False
+        return True
 
     def _array_limit(self, target: Target, shape: Shape) -> int:
         return self._backend(target).array_limit(target, shape)

@@ -12,6 +12,8 @@ from snakemake_executor_takeda.values import JobSpec, Placement, Shape, Target
 
 TARGET = Target("t", "fake")
 PLAIN = Shape()
+LARGEST_MB = 60_000
+"""Of the target's nodes."""
 
 
 def ready(key, rule="r", shape=PLAIN):
@@ -29,6 +31,7 @@ def dispatcher():
         failed=lambda ready, error: sent.put(error),
         limit=lambda target, shape: 100,
         shape_tolerance=0.1,
+        fits=lambda job, target: (job.shape.mem_mb or 0) <= LARGEST_MB,
         key_resources=lambda target: frozenset(),
         send=lambda submission, keys: sent.put(sorted(keys.values())),
     )
@@ -69,3 +72,10 @@ def test_what_differs_little_shares_an_array_and_what_differs_much_does_not(disp
     memories = {1: 1000, 2: 1050, 3: 4000, 4: 1100, 5: None, 6: 4000}
     one.hand_over([ready(key, shape=Shape(mem_mb=mem_mb)) for key, mem_mb in memories.items()])
     assert sorted(sent.get(timeout=10) for _ in range(3)) == [[1, 2, 4], [3, 6], [5]]
+
+
+def test_rounding_up_makes_no_job_too_large_for_its_target(dispatcher):
+    one, sent = dispatcher
+    memories = {1: 59_000, 2: 60_001, 3: 58_000, 4: 58_000, 5: 1000, 6: 1050}
+    one.hand_over([ready(key, shape=Shape(mem_mb=mem_mb)) for key, mem_mb in memories.items()])
+    assert sorted(sent.get(timeout=10) for _ in range(4)) == [[1], [2], [3, 4], [5, 6]]

@@ -125,6 +125,7 @@ def test_the_dispatcher_sends_each_job_once_with_its_equals(seed):
         failed=lambda ready, error: sent.put(error),
         limit=lambda target, shape: limits[target.name],
         shape_tolerance=tolerance,
+        fits=lambda job, target: True,
         key_resources=lambda target: frozenset({"lane"}),
         send=lambda submission, keys: sent.put((submission, keys)),
     )
