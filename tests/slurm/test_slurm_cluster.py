@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
+from fixtures_slurm import on_both_slurms
 from slurm_builders import context, submission, target
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm import backend as factory
 from snakemake_executor_takeda.values import Active, FailureKind, Shape, TakedaError
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, on_both_slurms]
 PATIENCE_SECONDS = 90
 
 
