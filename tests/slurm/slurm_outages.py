@@ -10,11 +10,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 from slurm_builders import context, submission
 
 from snakemake_executor_takeda.backends.slurm import backend as factory
+from snakemake_executor_takeda.sandbox import slurm
 from snakemake_executor_takeda.sandbox.slurm_processes import members, wait_until
 from snakemake_executor_takeda.watching import Lane
 
@@ -24,13 +24,11 @@ _numbers = itertools.count(1)
 
 
 class Controller:
-    """slurmctld of a sandboxed Slurm: its process, its command line, its configuration."""
+    """slurmctld of a sandboxed Slurm: its process and its configuration."""
 
     def __init__(self, state_dir):
         self.home = state_dir.resolve() / "slurm"
-        (pid,) = self._pids()
-        self._command = _read(pid, "cmdline")[:-1]
-        self._environment = dict(pair.split("=", 1) for pair in _read(pid, "environ") if pair)
+        self._programs = slurm._programs(self.home)
 
     def freeze(self):
         self._signal(signal.SIGSTOP)
@@ -44,7 +42,7 @@ class Controller:
         assert wait_until(lambda: not self._pids(), 30), "slurmctld does not end"
 
     def start(self):
-        subprocess.run(self._command, env=self._environment, cwd="/", check=True, timeout=30)
+        self._programs.run("slurmctld")
         assert wait_until(self.answers, 30), "slurmctld does not start"
 
     def answers(self):
@@ -65,10 +63,6 @@ class Controller:
 
     def _pids(self):
         return [process.pid for process in members(self.home) if process.name == "slurmctld"]
-
-
-def _read(pid, name):
-    return Path(f"/proc/{pid}/{name}").read_bytes().decode().split("\0")
 
 
 class Listener:

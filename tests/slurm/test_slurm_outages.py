@@ -20,15 +20,20 @@ pytestmark = pytest.mark.slurm
 OUTAGE_SECONDS = 6.0
 
 
-@pytest.fixture(scope="module")
-def own_slurm(slurm_dir):
-    """A cluster of this module's own: the session's keeps its controller. `slurm_dir` says whether
-    there is a Slurm at all."""
+@pytest.fixture(scope="module", params=["22.05", "24.11"])
+def own_slurm(request):
+    """A cluster of this module's own: the session's keeps its controller. The session's fixtures say
+    whether there is such a Slurm at all."""
     from snakemake_executor_takeda.sandbox import slurm
 
+    if request.param == "22.05":
+        request.getfixturevalue("slurm_dir")
+        root = None
+    else:
+        root = request.getfixturevalue("slurm_root")
     folder = Path(tempfile.mkdtemp(prefix="takeda-outage-"))
     try:
-        slurm.up(folder, nodes=3)
+        slurm.up(folder, nodes=3, root=root)
         yield folder
     finally:
         slurm.down(folder)
