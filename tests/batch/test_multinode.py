@@ -8,11 +8,15 @@ from botocore.validate import ParamValidator
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch.definitions import definition_of
-from snakemake_executor_takeda.backends.batch.multinode import explained_by_nodes, refined
+from snakemake_executor_takeda.backends.batch.multinode import (
+    explained_by_nodes,
+    refined,
+    with_launcher,
+)
 from snakemake_executor_takeda.backends.batch.outcomes import outcome_of
 from snakemake_executor_takeda.backends.batch.shapes import resource_requirements
 from snakemake_executor_takeda.backends.batch.submitting import job_request
-from snakemake_executor_takeda.values import FailureKind, Shape
+from snakemake_executor_takeda.values import ANY_LAUNCHER, FailureKind, Shape
 from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_MISSING, NODES_UNFIT
 
 SHAPE = Shape(cpus=2, mem_mb=4000, nodes=3, tasks=7, mpi="mpirun", runtime_min=5)
@@ -26,6 +30,15 @@ def one(shape=SHAPE, capacity="on-demand", resources=None, **options):
     task = made.tasks[0]
     job = replace(task.job, resources={**task.job.resources, **(resources or {})})
     return replace(made, tasks=(replace(task, job=job),))
+
+
+def test_a_rule_that_names_no_launcher_gets_mpirun():
+    made = one(replace(SHAPE, mpi=ANY_LAUNCHER))
+    argv = ("python", "--target-jobs", "x", "--cores", "1")
+    tasks = tuple(replace(task, argv=argv) for task in made.tasks)
+    (task,) = with_launcher(replace(made, tasks=tasks)).tasks
+    assert task.argv == (*argv, "--set-resources", f"{task.job.rule}:mpi='mpirun'")
+    assert with_launcher(one()) == one()
 
 
 def valid(call, arguments):

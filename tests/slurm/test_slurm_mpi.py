@@ -216,3 +216,13 @@ def test_a_srun_without_pyxis():
     with pytest.raises(TakedaError, match="Pyxis plug-in is not installed"):
         containers.check_srun(target(**PYXIS), "Usage: srun …")
     containers.check_srun(target(**PYXIS), "  --container-image=[USER@]…")
+
+
+def test_ranks_on_several_nodes_need_a_scratch_that_they_share():
+    """From afar, where a job stages into its own node's /tmp unless the target says otherwise."""
+    spread = job(Shape(tasks=4, mpi="srun"))
+    with pytest.raises(SubmissionError, match="names no `scratch`"):
+        mpi.check_scratch(spread, target())
+    mpi.check_scratch(spread, target(scratch="/fsx"))
+    mpi.check_scratch(job(Shape(tasks=4, mpi="srun"), nodes=1), target())
+    mpi.check_scratch(job(Shape(cpus=4)), target())

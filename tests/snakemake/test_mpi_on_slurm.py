@@ -233,34 +233,40 @@ def test_a_node_that_dies_in_mid_run(project, own_cluster, which):
     """Killed: its slurmd, its steps and its ranks. The job runs again on what is left.
 
     Slurm knows that the first is dead, as it is told so. Of the last the job itself finds out, when
-    Slurm does not know yet.
+    Slurm does not know yet: a rank misses another, and fails.
     """
     process = start(project, own_cluster, "long", "--retries", "0")
     try:
-        marks = project / "ranks"
-        assert wait_until(lambda: len(list(marks.glob("*"))) == 4, 60), "the ranks do not run"
-        dead = sorted({mark.read_text() for mark in marks.iterdir()})[0 if "first" in which else -1]
+        assert wait_until(lambda: len(marks(project)) == 4, 60), "the ranks do not run"
+        dead = sorted(set(marks(project)))[0 if "first" in which else -1]
         kill_node(dead, own_cluster)
         if "last" in which:
-            assert wait_until(lambda: resubmissions(project), 90), (project / "out").read_text()
+            (project / "give-up.1").touch()
+            assert wait_until(lambda: interruptions(project), 90), (project / "out").read_text()
         words = ["scontrol", "update", f"nodename={dead}", "state=down", "reason=died"]
         subprocess.run(words, check=True, env={**os.environ, **own_cluster})
         (project / "go").touch()
-        assert process.wait(timeout=PATIENCE_SECONDS) == 0, (project / "out").read_text()
+        code = process.wait(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
+    assert code == 0, (project / "out").read_text()
     used, _ = ranks_of(project / "long")
     assert per_node(used) == [2, 2]
     assert dead not in used
     reason = "NODE_FAIL" if "first" in which else "a node of its allocation does not answer"
-    assert reason in resubmissions(project)[0]
+    assert reason in interruptions(project)[0]
     nothing_left(own_cluster)
 
 
-def resubmissions(project):
+def marks(project):
+    """Node of each rank that runs."""
+    return [mark.read_text() for mark in project.glob("ranks/[0-9]")]
+
+
+def interruptions(project):
     lines = (project / ".snakemake/takeda/events.jsonl").read_text().splitlines()
     events = map(json.loads, lines)
-    return [event["detail"]["reason"] for event in events if event["event"] == "resubmitted"]
+    return [event["detail"]["reason"] for event in events if event["event"] == "interrupted"]
 
 
 def kill_node(name, environment):

@@ -15,7 +15,8 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch.outcomes import exit_code, failure_kind
 from snakemake_executor_takeda.backends.batch.shapes import ranks_per_node
-from snakemake_executor_takeda.values import FailureKind, Outcome
+from snakemake_executor_takeda.commands.rewording import with_text
+from snakemake_executor_takeda.values import ANY_LAUNCHER, FailureKind, Outcome
 from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_MISSING, NODES_UNFIT
 from snakemake_executor_takeda.worker.mpi import FOR_EFA
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.batch.options import BatchOptions
     from snakemake_executor_takeda.values import Submission, Target
 
+LAUNCHER = "mpirun"
 ALL_NODES = "0:"
 """A range with an open end: one definition does for any number of nodes."""
 MAIN_NODE = 0
@@ -87,6 +89,19 @@ def check_launcher(mpi: str | None) -> None:
             f"mpi={mpi!r}: srun is Slurm's, and Batch has none",
             'set `mpi="mpirun"`, or route rules with `mpi` to a Slurm target',
         )
+
+
+def with_launcher(submission: Submission) -> Submission:
+    """The same tasks, where rules say `mpi=True` with the launcher that containers have."""
+    if submission.tasks[0].job.shape.mpi != ANY_LAUNCHER:
+        return submission
+    tasks = tuple(
+        replace(
+            task, argv=with_text(task.argv, task.job.rules or (task.job.rule,), "mpi", LAUNCHER)
+        )
+        for task in submission.tasks
+    )
+    return replace(submission, tasks=tasks)
 
 
 def node_content(target: Target, container: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from snakemake_executor_takeda.backends.batch.multinode import (
     check_launcher,
     is_multinode,
     node_overrides,
+    with_launcher,
 )
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
 from snakemake_executor_takeda.backends.batch.rule_images import in_rule_images
@@ -108,7 +109,7 @@ class Submitter:
 
     def _put_manifest(self, submission: Submission) -> None:
         bucket, key = aws.split_s3_uri(manifest_uri(submission, self._context))
-        body = encode_manifest(in_rule_images(submission), self._context)
+        body = encode_manifest(with_launcher(in_rule_images(submission)), self._context)
         self._clients.s3.put_object(Bucket=bucket, Key=key, Body=body)
 
     def _submit_defined(self, request: dict[str, Any], definition: dict[str, Any]) -> str:

@@ -103,6 +103,19 @@ def check(job: JobSpec, target: Target, pmi_types: Sequence[str]) -> None:
         )
 
 
+def check_scratch(job: JobSpec, target: Target) -> None:
+    """For a run from afar, whose jobs stage into the nodes' own /tmp where the target says nothing.
+
+    Raises SubmissionError(configuration) for ranks on several nodes, which would not see the files.
+    """
+    one_node = job.shape.tasks == 1 or str(job.resources.get("nodes")) == "1"
+    if is_parallel(job.shape) and not one_node and not target.options.scratch:
+        raise _unusable(
+            f"target {target.name} names no `scratch`, and ranks on several nodes share staged files",
+            "Set `scratch` to a folder on a file system that the nodes share (FSx, EFS), or nodes=1.",
+        )
+
+
 def read_pmi_types(text: str) -> list[str]:
     """The names of `srun --mpi=list`: one a line, indented or not, versions of a plug-in in one line."""
     found: list[str] = []

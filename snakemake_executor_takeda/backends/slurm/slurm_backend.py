@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.slurm import mpi
 from snakemake_executor_takeda.backends.slurm.answers import task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import job_request
 from snakemake_executor_takeda.backends.slurm.choosing import Chooser
@@ -22,6 +23,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 from snakemake_executor_takeda.backends.slurm.clients.choosing import open_client
 from snakemake_executor_takeda.backends.slurm.commands import on_target
 from snakemake_executor_takeda.backends.slurm.exchange import exchange_of
+from snakemake_executor_takeda.backends.slurm.leftovers import Leftovers
 from snakemake_executor_takeda.backends.slurm.records import log_folder
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.srun import Srun
@@ -61,6 +63,11 @@ class SlurmBackend:
         self._watcher = watcher or Watcher(self._client, records, self._logs)
         self._submitter = Submitter(self._client, records)
         self._srun = Srun()
+        # From afar, scratch is the nodes' own; without S3 nothing is staged.
+        is_seen = bool(context.sources_uri) and not client.is_remote
+        self._leftovers = Leftovers(
+            map(self._exchange.scratch, targets) if is_seen else (), context.run_id
+        )
         self._chooser = Chooser(self._client)
         self._cancelled = threading.Event()
         self._submitting = threading.Lock()
@@ -86,6 +93,8 @@ class SlurmBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
         self._srun.check_job(job, target, self._context.workdir)
+        if self._client.is_remote:
+            mpi.check_scratch(job, target)
         request = self._fit(submission, self._logs).request
         try:
             self._client.check_request(request)
@@ -126,7 +135,10 @@ class SlurmBackend:
         )
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
-        return self._watcher.poll(active)
+        for update in self._watcher.poll(active):
+            if update.outcome is not None and not update.outcome.succeeded:
+                self._leftovers.remove(update.task_id)
+            yield update
 
     def cancel(self, active: Sequence[Active]) -> None:
         """One scancel for all, then a look until none is left; SIGKILL for what lingers.
@@ -166,6 +178,7 @@ class SlurmBackend:
         )
 
     def close(self) -> None:
+        self._leftovers.close()
         self._client.close()
 
     def _send(self, submission: Submission, chosen: Fit, script: str) -> str:

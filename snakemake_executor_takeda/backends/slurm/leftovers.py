@@ -1,0 +1,40 @@
+"""Directories in scratch of tasks that were killed, or whose node died: nobody else removes them."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+CLOSE_SECONDS = 60.0
+"""How long the end of a run waits for large directories to be gone."""
+
+
+class Leftovers:
+    """Of one run. The worker makes `<task id>.<random>` in scratch, and removes it where it can."""
+
+    def __init__(self, folders: Iterable[Path], run_id: str) -> None:
+        """`folders` are seen from here; task ids begin with the run's."""
+        self._folders = sorted(set(folders))
+        self._run_id = run_id
+        self._threads: list[threading.Thread] = []
+
+    def remove(self, task_id: str) -> None:
+        """In the background: a shared file system may take minutes over it."""
+        self._remove(f"{glob.escape(task_id)}.*")
+
+    def close(self) -> None:
+        """Remove what is left of any task; nothing of the run goes on any more."""
+        self._remove(f"{glob.escape(self._run_id)}-*")
+        for thread in self._threads:
+            thread.join(CLOSE_SECONDS)
+
+    def _remove(self, pattern: str) -> None:
+        for directory in (found for folder in self._folders for found in folder.glob(pattern)):
+            thread = threading.Thread(
+                target=shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
