@@ -288,7 +288,7 @@ class Watcher:
         return states.outcome_of(one.task, sighting, None)
 
     def _lost(self, one: _Open) -> Outcome:
-        if not self._has_begun(one):
+        if not self._has_begun(one, unseen=True):
             reason = "Slurm does not know the job any more, and it never began"
             return Outcome(FailureKind.NODE_FAILURE, reason)
         reason = "Slurm does not know the job any more, and it left no record"
@@ -321,7 +321,7 @@ class Watcher:
             return {}
 
     def _by_node(self, end: _End, nodes: Mapping[str, NodeFacts]) -> Outcome:
-        if self._has_begun(end.one):
+        if self._has_begun(end.one, unseen=False):
             return end.outcome
         hosts = self._nodes.get(end.one.task.task_id, "")
         return capacity.without_machine(end.outcome, hosts, nodes) or end.outcome
@@ -412,9 +412,12 @@ class Watcher:
             except (SlurmSilent, SlurmRefused):
                 return  # asked again at the next poll
 
-    def _has_begun(self, one: _Open) -> bool:
-        # Slurm makes the log when it starts the script.
-        return one.task.task_id in self._started or one.log.exists()
+    def _has_begun(self, one: _Open, *, unseen: bool) -> bool:
+        """Whether it has; `unseen` where nobody can tell, from a machine that does not see the logs."""
+        if one.task.task_id in self._started:
+            return True
+        # Slurm makes the log when it starts the script; its folder is made here.
+        return one.log.exists() if one.log_folder.exists() else unseen
 
     def _lasts(self, one: _Open, doubt: Doubt) -> bool:
         """Whether the same doubtful sight has lasted long enough, this look included."""
