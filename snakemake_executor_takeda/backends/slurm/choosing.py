@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
@@ -18,11 +21,13 @@ from snakemake_executor_takeda.backends.slurm.cluster import (
 )
 from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
+from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE, read_partition_file
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
+    from snakemake_executor_takeda.backends.slurm.partition_file import Limits
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
     from snakemake_executor_takeda.values import JobSpec, Target
 
@@ -44,6 +49,8 @@ class Chooser:
         self._clock = clock
         self._lock = threading.Lock()
         self._cluster: Cluster | None = None
+        self._limits: dict[str, Mapping[str, Limits]] = {}
+        """By target."""
         self._looked_at = 0.0
 
     @property
@@ -59,6 +66,7 @@ class Chooser:
         SlurmRefused."""
         known = sorted(self.cluster.partitions)
         for target in targets:
+            self._limits[target.name] = _limits_of(target, known)
             for name in partitions_of(target.options):
                 if name not in known:
                     raise TakedaError(
@@ -74,7 +82,8 @@ class Chooser:
 
     def choose(self, request: JobRequest, job: JobSpec, target: Target) -> Fit:
         """Where a job goes by what was last seen. Raises SubmissionError where nothing fits it."""
-        return fit(request, wish_of(job, target), self.cluster)
+        limits = self._limits.get(target.name, {})
+        return fit(request, wish_of(job, target, limits), self.cluster)
 
     def look_again(self) -> None:
         """See which nodes and partitions have come and gone, if the last look is long ago. Without an
@@ -97,12 +106,14 @@ class Chooser:
         return cluster_of(nodes, partitions, self._client.settings())
 
 
-def wish_of(job: JobSpec, target: Target) -> Wish:
+def wish_of(
+    job: JobSpec, target: Target, limits: Mapping[str, Limits] = MappingProxyType({})
+) -> Wish:
     """What rule and target say on where the job goes."""
     options: SlurmOptions = target.options
     choices: tuple[str, ...] | None = None
     if options.partition is None:
-        choices = ()
+        choices = tuple(limits)
     elif isinstance(options.partition, tuple):
         choices = options.partition
     instance_type = job.resources.get("instance_type")
@@ -111,10 +122,28 @@ def wish_of(job: JobSpec, target: Target) -> Wish:
         choices=choices,
         instances=(str(instance_type),) if instance_type else target.instances,
         efa=target.efa,
+        limits=limits,
         clusters=next(
             (str(job.resources[name]) for name in _CLUSTERS if job.resources.get(name)), None
         ),
     )
+
+
+def _limits_of(target: Target, known: Sequence[str]) -> Mapping[str, Limits]:
+    options: SlurmOptions = target.options
+    path = options.partition_file
+    if path is None and options.partition is None:
+        path = os.environ.get(VARIABLE)
+    if not path:
+        return {}
+    limits = read_partition_file(Path(path))
+    for name in limits:
+        if name not in known:
+            raise TakedaError(
+                f"target {target.name}: {path} has a partition {name!r}, the cluster has not."
+                f"{_nearest(name, known)}"
+            )
+    return limits
 
 
 def partitions_of(options: SlurmOptions) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
@@ -21,6 +21,7 @@ from snakemake_executor_takeda.values import FailureKind
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.cluster import Cluster, NodeGroup
     from snakemake_executor_takeda.backends.slurm.facts import PartitionFacts
+    from snakemake_executor_takeda.backends.slurm.partition_file import Limits
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
 
 _DECIDES = {
@@ -69,6 +70,8 @@ class Wish:
     efa: bool = False
     clusters: str | None = None
     """The cluster that the rule asks for."""
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+    """A site's own limits, by partition."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,8 @@ def deciding_options(extra: Iterable[str]) -> list[str]:
 
 def _try(request: JobRequest, wish: Wish, cluster: Cluster, partition: PartitionFacts) -> _Trial:
     lacks = [*_closed(request, partition), *_limits(request, partition)]
+    if limits := wish.limits.get(partition.name):
+        lacks += (_Lack(*beyond) for beyond in _beyond(request, limits))
     groups = cluster.groups_of(partition.name)
     hides = cluster.hides_nodes(partition)
     chosen, constraint, missing, is_sure = _featured(request, wish, cluster, groups)
@@ -194,6 +199,13 @@ def _try(request: JobRequest, wish: Wish, cluster: Cluster, partition: Partition
         why = next((group.trouble for group in able if group.trouble), "down or drained")
         doubts.append(f"too few of its nodes are available at present ({why})")
     return _Trial(partition, tuple(lacks), able, constraint, tuple(doubts), is_sure)
+
+
+def _beyond(request: JobRequest, limits: Limits) -> Iterable[tuple[str, float]]:
+    in_gres = [one for one in _gres(request) if one.kind == "gpu"]
+    gpus = request.gpus or sum(one.count for one in in_gres)
+    model = request.gpu_model or next((one.model for one in in_gres if one.model), None)
+    return limits.exceeded(request, gpus, model, names_in(request.constraint or ""))
 
 
 def _closed(request: JobRequest, partition: PartitionFacts) -> Iterable[_Lack]:

@@ -86,6 +86,11 @@ class SlurmOptions(BaseModel):
         "the smallest of these that fits. `default`: the cluster's default. Without: the smallest "
         "partition of the cluster that fits.",
     )
+    partition_file: _Word | None = Field(
+        default=None,
+        description="YAML file with a site's own limits of the partitions to choose from, as Snakemake's "
+        "Slurm plugin has it; by default what SNAKEMAKE_SLURM_PARTITIONS names.",
+    )
     account: _Word | None = Field(default=None, description="Account that pays for the jobs.")
     qos: _Word | None = Field(default=None, description="Quality of service.")
     constraint: _Word | None = Field(
