@@ -189,13 +189,52 @@ def test_an_account_that_slurm_does_not_take_is_followed_by_the_next(tmp_path, m
 def test_migrating_tells_every_resource_and_flag():
     text = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
     page = text[text.index("## From snakemake-executor-plugin-slurm") :]
-    resources = """slurm_partition slurm_account slurm_extra slurm_cluster cluster clusters runtime mem_mb
-        mem_mb_per_cpu cpus_per_task cpus_per_gpu tasks_per_gpu tasks tasks_per_node nodes gpu gpu_model
-        gres qos constraint mpi threads reservation""".split()
+    resources = [
+        "slurm_partition",
+        "slurm_account",
+        "slurm_extra",
+        "slurm_cluster",
+        "cluster",
+        "clusters",
+        "runtime",
+        "mem_mb",
+        "mem_mb_per_cpu",
+        "cpus_per_task",
+        "cpus_per_gpu",
+        "tasks_per_gpu",
+        "tasks",
+        "tasks_per_node",
+        "nodes",
+        "gpu",
+        "gpu_model",
+        "gres",
+        "qos",
+        "constraint",
+        "mpi",
+        "threads",
+        "reservation",
+    ]
     assert [name for name in resources if f"`{name}`" not in page] == []
-    flags = """array-jobs array-limit disable-memory-fudge logdir keep-successful-logs
-        delete-logfiles-older-than init-seconds-before-status-checks requeue no-requeue
-        exclude-failed-nodes no-account partition-config efficiency-report jobname-prefix status-command
-        status-attempts qos reservation pass-command-as-script""".split()
+    flags = [
+        "array-jobs",
+        "array-limit",
+        "disable-memory-fudge",
+        "logdir",
+        "keep-successful-logs",
+        "delete-logfiles-older-than",
+        "init-seconds-before-status-checks",
+        "requeue",
+        "no-requeue",
+        "exclude-failed-nodes",
+        "no-account",
+        "partition-config",
+        "efficiency-report",
+        "jobname-prefix",
+        "status-command",
+        "status-attempts",
+        "qos",
+        "reservation",
+        "pass-command-as-script",
+    ]
     assert [name for name in flags if f"--slurm-{name}" not in page] == []
     assert "SNAKEMAKE_SLURM_PARTITIONS" in page
