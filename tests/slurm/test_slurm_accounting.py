@@ -56,7 +56,8 @@ def test_cpu_time(text, seconds):
     assert read_cpu(text) == seconds
 
 
-def test_only_slurmdbd_can_be_asked():
+def test_only_slurmdbd_can_be_asked(sacct, monkeypatch):
+    sacct("true")
     assert isinstance(accounting_of({}), NoAccounting)
     assert isinstance(accounting_of({"AccountingStorageType": "(null)"}), NoAccounting)
     assert isinstance(
@@ -66,6 +67,9 @@ def test_only_slurmdbd_can_be_asked():
         accounting_of({"AccountingStorageType": "accounting_storage/slurmdbd"}), Sacct
     )
     assert NoAccounting().tasks({"7"}) == {}
+    monkeypatch.setenv("PATH", "/nowhere")
+    there = {"AccountingStorageType": "accounting_storage/slurmdbd"}
+    assert isinstance(accounting_of(there), NoAccounting)
 
 
 @pytest.fixture

@@ -252,6 +252,23 @@ def test_the_database_is_asked_only_for_what_nothing_else_explains(bench):
     assert {tuple(ids) for ids in database.asked} == {("7_1",)}
 
 
+@pytest.mark.parametrize(
+    ("account", "kind"),
+    [
+        (Account(sighting("TIMEOUT")), FailureKind.TIMEOUT),
+        (Account(sighting("FAILED")), FailureKind.USER),
+        (None, FailureKind.USER),
+    ],
+)
+def test_a_failure_that_slurm_forgot_is_explained_by_the_database(bench, account, kind):
+    """As after a controller that was away for longer than it remembers jobs."""
+    bench.watcher._accounting = Database(**({"7": account} if account else {}))
+    bench.record("s1-t0", 143)
+    (update,) = bench.until_told(active(submission()))
+    assert update.outcome.kind == kind
+    assert update.outcome.exit_code == 143
+
+
 def test_a_database_that_is_down_ends_no_task(bench):
     database = bench.watcher._accounting = Database()
     database.is_down = True

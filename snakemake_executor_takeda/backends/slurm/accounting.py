@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -60,8 +61,10 @@ class Sacct:
 
 
 def accounting_of(settings: Mapping[str, str]) -> Accounting:
-    """By the cluster's AccountingStorageType: other types than slurmdbd cannot be asked."""
-    return Sacct() if settings.get("AccountingStorageType") in _DATABASES else NoAccounting()
+    """By the cluster's AccountingStorageType: other types than slurmdbd cannot be asked, and without
+    sacct nothing can."""
+    has_database = settings.get("AccountingStorageType") in _DATABASES
+    return Sacct() if has_database and shutil.which("sacct") else NoAccounting()
 
 
 def read_accounts(text: str) -> dict[str, Account]:

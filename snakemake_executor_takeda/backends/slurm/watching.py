@@ -155,7 +155,7 @@ class Watcher:
                 ends.append(found)
             elif found is not None:
                 yield found
-        ends += self._explained(absent)
+        ends = self._with_slurms_word(ends, queue) + self._explained(absent)
         yield from self._ended(ends)
         yield from self._look_at_pending(opened, queue, {end.one.task.task_id for end in ends})
 
@@ -281,6 +281,25 @@ class Watcher:
                 continue
             ends.append(_End(one, outcome or self._lost(one)))
         return ends
+
+    def _with_slurms_word(self, ends: Sequence[_End], queue: Mapping[str, Sighting]) -> list[_End]:
+        """A command whose record says that it failed may have been ended by Slurm, which has forgotten
+        it: the database, if there is one, says why."""
+        ids = {
+            end.one.external_id
+            for end in ends
+            if end.record and end.record.exit_code and end.one.external_id not in queue
+        }
+        try:
+            accounts = self._database().tasks(ids) if ids else {}
+        except (SlurmSilent, SlurmRefused):
+            accounts = {}
+        result = []
+        for end in ends:
+            account = accounts.get(end.one.external_id)
+            said = account and states.outcome_of(end.one.task, account.sighting, end.record)
+            result.append(replace(end, outcome=said) if said else end)
+        return result
 
     def _outcome_of(self, one: _Open, sighting: Sighting) -> Outcome | None:
         if sighting.nodes:
