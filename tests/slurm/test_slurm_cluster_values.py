@@ -174,3 +174,21 @@ def test_whether_memory_is_given_out(parameters, expected):
 )
 def test_array_limit(settings, limit):
     assert array_limit_of(settings) == limit
+
+
+def test_parallelcluster_as_24_11_tells_of_it():
+    folder = DATA / "24.11"
+    nodes = read_nodes((folder / "pcluster_nodes.txt").read_text())
+    partitions = read_partitions((folder / "pcluster_partitions.txt").read_text())
+    cluster = cluster_of(nodes, partitions, {"SelectTypeParameters": "CR_CPU_MEMORY"})
+    assert cluster.default_partition.name == "hpc"
+    assert sorted((one.name, one.nodes, one.mem_mib) for one in cluster.groups) == [
+        ("c7i", 2, 7782),
+        ("g6", 1, 15564),
+        ("hpc7a", 1, 64000),
+        ("hpc7a", 1, 64000),
+        ("memory", 1, 31129),
+    ]
+    assert cluster.gpu_models == {"l4"}
+    assert group(cluster, "memory").instance_type is None
+    assert all(one.available == one.nodes for one in cluster.groups)

@@ -22,6 +22,7 @@ from snakemake_executor_takeda.backends.slurm.cluster import (
 from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE, read_partition_file
+from snakemake_executor_takeda.backends.slurm.submit_limits import SubmitLimits, submit_limits_of
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Chooser:
         self._cluster: Cluster | None = None
         self._limits: dict[str, Mapping[str, Limits]] = {}
         """By target."""
+        self._submit_limits = SubmitLimits()
         self._looked_at = 0.0
 
     @property
@@ -77,7 +79,12 @@ class Chooser:
     def array_limit(self, target: Target) -> int:
         """Most tasks of one array for this target."""
         options: SlurmOptions = target.options
-        limits = [options.array_limit, self.cluster.array_limit]
+        cluster = self.cluster
+        named = cluster.partitions.get(options.named_partition or "")
+        submits = self._submit_limits.most(
+            options.account, options.qos, named.qos if named else None
+        )
+        limits = [options.array_limit, cluster.array_limit, submits]
         return min((one for one in limits if one is not None), default=DEFAULT_ARRAY_LIMIT)
 
     def choose(self, request: JobRequest, job: JobSpec, target: Target) -> Fit:
@@ -103,7 +110,10 @@ class Chooser:
     def _look(self) -> Cluster:
         self._looked_at = self._clock()
         nodes, partitions = self._client.nodes(), self._client.partition_details()
-        return cluster_of(nodes, partitions, self._client.settings())
+        settings = self._client.settings()
+        if self._cluster is None:
+            self._submit_limits = submit_limits_of(settings)
+        return cluster_of(nodes, partitions, settings)
 
 
 def wish_of(
