@@ -117,14 +117,18 @@ class Bench:
         self.lane = Lane("slurm", self.backend, self.listener, longest_pause_seconds=1.0)
         self.lane.start()
 
-    def send(self, tasks, seconds=0.1, **more):
+    def send(self, tasks, seconds=0.1, then=":"):
         """An array of so many tasks."""
         number = next(_numbers)
         argvs = [
-            ("sh", "-c", f"echo run >> '{self.folder}/ran.{number}.{index}'; sleep {seconds}")
+            (
+                "sh",
+                "-c",
+                f"echo run >> '{self.folder}/ran.{number}.{index}'; sleep {seconds}; {then}",
+            )
             for index in range(tasks)
         ]
-        self.lane.submit(submission(argvs, number=number, on=self.targets[0], **more))
+        self.lane.submit(submission(argvs, number=number, on=self.targets[0]))
 
     def runs(self):
         """How often each task ran, by file name."""

@@ -127,6 +127,17 @@ def test_a_database_that_is_down(bench, controller):
         Sacct().tasks({one.listener.accepted_ids[0]})
 
 
+def test_a_task_that_is_killed_with_its_worker(bench):
+    """As the kernel does it on a cluster that enforces no memory."""
+    one = bench()
+    one.send(2, then="kill -9 $PPID")
+    one.listener.wait_for(2)
+    assert {(out.kind, out.exit_code) for out in one.listener.outcomes.values()} == {
+        (FailureKind.OUT_OF_MEMORY, 137)
+    }
+    assert all("node-" in out.detail["nodes"] for out in one.listener.outcomes.values())
+
+
 def test_nodes_that_are_down_send_waiting_jobs_to_the_fallback(bench, controller):
     on = target(
         partition="spot",

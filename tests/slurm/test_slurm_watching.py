@@ -409,6 +409,22 @@ def test_a_node_for_which_there_was_no_machine_is_no_loss(bench, state):
     assert bench.slurm.calls.count("nodes") == 1
 
 
+def test_a_failure_without_record_is_asked_for_once_more(bench):
+    """squeue tells no exit code, and slurmrestd's states no nodes."""
+    sent = active(submission([TRUE] * 3))
+    bench.slurm.sees(*(sighting("FAILED", f"7_{n}") for n in range(3)))
+    bench.slurm.jobs_are = {
+        "7_0": sighting("FAILED", "7_0", exit_code=137, nodes="node-2"),
+        "7_1": sighting("FAILED", "7_1", exit_code=127),
+    }
+    ends = {update.task_id: update.outcome for update in bench.until_told(sent)}
+    assert ends["s1-t0"].kind == FailureKind.OUT_OF_MEMORY
+    assert ends["s1-t0"].detail["nodes"] == "node-2"
+    assert (ends["s1-t1"].kind, ends["s1-t1"].exit_code) == (FailureKind.CONFIGURATION, 127)
+    assert ends["s1-t2"].kind == FailureKind.CONFIGURATION
+    assert bench.slurm.calls.count("jobs 7") == 1
+
+
 def test_a_node_that_was_lost_at_work_is_a_loss_whatever_came_after(bench):
     bench.slurm.nodes_are = [NodeFacts("q-dy-c5-1", ("DOWN",), 4, 8000, reason=ICE)]
     array = submission(on=target("spot"))

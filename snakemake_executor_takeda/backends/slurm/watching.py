@@ -81,6 +81,8 @@ class _End:
     one: _Open
     outcome: Outcome
     record: ExitRecord | None = None
+    is_by_queue: bool = False
+    """Only the queue has been asked, which tells no exit code, and perhaps no nodes."""
 
 
 @dataclass
@@ -155,7 +157,7 @@ class Watcher:
                 ends.append(found)
             elif found is not None:
                 yield found
-        ends = self._with_slurms_word(ends, queue) + self._explained(absent)
+        ends = self._with_slurms_word(self._with_details(ends), queue) + self._explained(absent)
         yield from self._ended(ends)
         yield from self._look_at_pending(opened, queue, {end.one.task.task_id for end in ends})
 
@@ -221,7 +223,7 @@ class Watcher:
                 verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
                 return None
-            return _End(one, verdict.outcome, record)
+            return _End(one, verdict.outcome, record, is_by_queue=True)
         hopeless = states.hopeless(one.task, sighting) if sighting else None
         if hopeless is None:
             self._waiting.pop(task_id, None)
@@ -245,6 +247,22 @@ class Watcher:
         return _End(one, outcome) if is_out and record is None else None
 
     # What the queue does not show any more.
+
+    def _with_details(self, ends: Sequence[_End]) -> list[_End]:
+        """A failure that left no record is asked for once more: exit code and nodes say more of it."""
+        asked = sorted({end.one.job_id for end in ends if _needs_details(end)})
+        details: dict[str, Sighting] = {}
+        try:
+            for job_id in asked[:JOBS_PER_POLL]:
+                details |= self._client.jobs(job_id)
+        except (SlurmSilent, SlurmRefused):
+            return list(ends)
+        result = []
+        for end in ends:
+            detail = details.get(end.one.external_id) if _needs_details(end) else None
+            outcome = self._outcome_of(end.one, detail) if detail else None
+            result.append(replace(end, outcome=outcome) if outcome else end)
+        return result
 
     def _explained(self, absent: Sequence[_Open]) -> list[_End]:
         """Slurm forgets ended jobs after some minutes, and a record may come late."""
@@ -462,6 +480,10 @@ class Watcher:
 _OF_THE_NODE = frozenset(
     {FailureKind.NODE_FAILURE, FailureKind.INTERRUPTED, FailureKind.NO_CAPACITY}
 )
+
+
+def _needs_details(end: _End) -> bool:
+    return end.is_by_queue and end.record is None and not end.outcome.succeeded
 
 
 def _used(cpu_seconds: float | None, max_rss_kib: int | None) -> dict[str, object]:
