@@ -28,6 +28,7 @@ from snakemake_executor_takeda.worker.objects import read, read_range, write
 if TYPE_CHECKING:
     from snakemake_executor_takeda.worker.usage import Usage
 
+_signals_heard: list[int] = []
 _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 
 
@@ -107,7 +108,9 @@ def _run_in_allocation(entry: dict[str, Any], args: argparse.Namespace) -> int:
 
     if args.efa and (unfit := allocation.unfit_for_efa()):
         return unfit
-    return allocation.exit_code_of(_run(entry, args.scratch))
+    code = _run(entry, args.scratch)
+    # Whoever ended the task knows why it failed; its nodes answer no more steps.
+    return code if _signals_heard else allocation.exit_code_of(code)
 
 
 def _run(
@@ -162,6 +165,7 @@ def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> i
     early: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:
+        _signals_heard.append(number)
         if process is None:
             early.append(number)
             return

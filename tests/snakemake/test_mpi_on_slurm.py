@@ -19,7 +19,7 @@ from snakemake_executor_takeda.sandbox.slurm_processes import wait_until
 pytestmark = pytest.mark.slurm
 
 ALLREDUCE = Path(__file__).parent.parent / "slurm" / "allreduce.py"
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 180
 SNAKEFILE = f"""
 PROGRAM = "{sys.executable} {ALLREDUCE}"
 WAITING = "{sys.executable} {ALLREDUCE} wait"
@@ -112,7 +112,11 @@ def start(project, environment, *words):
 def run(project, environment, *words):
     process = start(project, environment, *words)
     code = process.wait(timeout=PATIENCE_SECONDS)
-    return code, (project / "out").read_text()
+    return code, said(project)
+
+
+def said(project):
+    return (project / "out").read_text()
 
 
 def ranks_of(path):
@@ -139,8 +143,8 @@ def nothing_left(environment):
 
 
 def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
-    code, said = run(project, slurm_env, "default", "srun", "mpirun", "uneven", "no_nodes")
-    assert code == 0, said
+    code, text = run(project, slurm_env, "default", "srun", "mpirun", "uneven", "no_nodes")
+    assert code == 0, text
     assert per_node(ranks_of(project / "default")[0]) == [1, 1, 1, 1]
     assert per_node(ranks_of(project / "srun")[0]) == [2, 2]
     assert per_node(ranks_of(project / "mpirun")[0]) == [2, 2, 2, 2]
@@ -151,8 +155,8 @@ def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
 
 
 def test_ranks_have_threads(project, slurm_env):
-    code, said = run(project, slurm_env, "hybrid.srun", "hybrid.mpirun", "by_cpus")
-    assert code == 0, said
+    code, text = run(project, slurm_env, "hybrid.srun", "hybrid.mpirun", "by_cpus")
+    assert code == 0, text
     for launcher in ("srun", "mpirun"):
         nodes, threads = ranks_of(project / f"hybrid.{launcher}")
         assert per_node(nodes) == [2, 2]
@@ -163,18 +167,18 @@ def test_ranks_have_threads(project, slurm_env):
 
 def test_one_rank_that_fails_ends_all(project, slurm_env):
     """The others would wait for it, and nobody for them, until the time limit."""
-    code, said = run(project, slurm_env, "never", "--retries", "0")
+    code, text = run(project, slurm_env, "never", "--retries", "0")
     assert code == 1
-    assert "takeda: user on hpc" in said
-    assert "rank 3 gives up" in said
+    assert "takeda: user on hpc" in text
+    assert "rank 3 gives up" in text
     nothing_left(slurm_env)
 
 
 def test_nodes_without_efa_end_the_job_at_once(project, slurm_env):
-    code, said = run(project, slurm_env, "efa")
+    code, text = run(project, slurm_env, "efa")
     assert code == 1
-    assert "takeda: configuration on efa" in said
-    named = set(re.findall(r"node (node-\d): the target says `efa: true`, but there is no", said))
+    assert "takeda: configuration on efa" in text
+    named = set(re.findall(r"node (node-\d): the target says `efa: true`, but there is no", text))
     assert len(named) == 3
     assert not (project / "efa").exists()
 
@@ -184,13 +188,13 @@ def test_one_node_of_three_without_efa_is_named(project, slurm_env):
     with_fi_info(project, 'test "$*" = "-p efa" && test "$SLURMD_NODENAME" != node-2')
     path = {"PATH": f"{project}/bin:{os.environ['PATH']}"}
     only = ("--set-resources", "efa:slurm_extra='--nodelist=node-1,node-2,node-3'")
-    code, said = run(project, slurm_env | path, "efa", *only)
+    code, text = run(project, slurm_env | path, "efa", *only)
     assert code == 1
-    assert set(re.findall(r"node (node-\d): the target", said)) == {"node-2"}
+    assert set(re.findall(r"node (node-\d): the target", text)) == {"node-2"}
 
     with_fi_info(project, "exit 0")
-    code, said = run(project, slurm_env | path | {"OMPI_MCA_mtl": "mine"}, "efa", *only)
-    assert code == 0, said
+    code, text = run(project, slurm_env | path | {"OMPI_MCA_mtl": "mine"}, "efa", *only)
+    assert code == 0, text
     told = (project / "efa").read_text().splitlines()
     assert {"FI_PROVIDER=efa", "I_MPI_OFI_PROVIDER=efa", "OMPI_MCA_mtl=mine"} <= set(told)
 
@@ -204,13 +208,13 @@ def with_fi_info(project, body):
 
 def test_what_cannot_be_is_refused_before_anything_runs(project, slurm_env):
     words = ("--set-resources", "srun:tasks=1")
-    code, said = run(project, slurm_env, "srun", *words)
+    code, text = run(project, slurm_env, "srun", *words)
     assert code == 1
-    assert "1 of the nodes would have no rank" in said
-    code, said = run(project, slurm_env, "srun", "--set-resources", "srun:mpi='srun --mpi=pmx'")
+    assert "1 of the nodes would have no rank" in text
+    code, text = run(project, slurm_env, "srun", "--set-resources", "srun:mpi='srun --mpi=pmx'")
     assert code == 1
-    assert "srun here has no PMI 'pmx'" in said
-    assert "srun --mpi=pmix" in said
+    assert "srun here has no PMI 'pmx'" in text
+    assert "srun --mpi=pmix" in text
     assert not (project / ".snakemake/takeda/runs").exists() or not list(
         (project / ".snakemake/takeda/runs").glob("*/logs/*")
     )
@@ -237,19 +241,19 @@ def test_a_node_that_dies_in_mid_run(project, own_cluster, which):
     """
     process = start(project, own_cluster, "long", "--retries", "0")
     try:
-        assert wait_until(lambda: len(marks(project)) == 4, 60), "the ranks do not run"
+        assert wait_until(lambda: len(marks(project)) == 4, PATIENCE_SECONDS), said(project)
         dead = sorted(set(marks(project)))[0 if "first" in which else -1]
         kill_node(dead, own_cluster)
         if "last" in which:
             (project / "give-up.1").touch()
-            assert wait_until(lambda: interruptions(project), 90), (project / "out").read_text()
+            assert wait_until(lambda: interruptions(project), PATIENCE_SECONDS), said(project)
         words = ["scontrol", "update", f"nodename={dead}", "state=down", "reason=died"]
         subprocess.run(words, check=True, env={**os.environ, **own_cluster})
         (project / "go").touch()
         code = process.wait(timeout=PATIENCE_SECONDS)
     finally:
         process.kill()
-    assert code == 0, (project / "out").read_text()
+    assert code == 0, said(project)
     used, _ = ranks_of(project / "long")
     assert per_node(used) == [2, 2]
     assert dead not in used
