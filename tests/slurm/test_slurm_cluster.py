@@ -225,11 +225,11 @@ def test_unknown_partition(make):
 
 
 def test_refusals_come_in_slurms_words(make):
-    with pytest.raises(SubmissionError, match="Invalid feature") as refused:
-        make().submit(submission(constraint="nope"))
+    with pytest.raises(SubmissionError, match="Invalid license") as refused:
+        make().submit(submission(slurm_extra="--licenses=nope"))
     assert refused.value.kind == FailureKind.CONFIGURATION
-    with pytest.raises(SubmissionError, match="invalid partition specified: nope"):
-        make().submit(submission(slurm_partition="nope"))
+    with pytest.raises(SubmissionError, match=r"invalid partition specified: nope"):
+        make().submit(submission(slurm_extra="--partition=nope"))
 
 
 def test_a_slurm_that_is_down(make, tmp_path, slurm_env, monkeypatch):

@@ -237,13 +237,6 @@ def test_a_gpu_model_is_spelled_as_the_cluster_does(cloud):
     assert "GPU model A10G is a10g here" in found.reasons
 
 
-def test_a_limit_by_cpu_asks_for_more_cpus():
-    cluster = site(a={"max_mem_per_cpu_mib": 4000})
-    assert fitted(cluster, mem_mb=100_000).request.partition == "a"
-    assert fitted(cluster, mem_mb_per_cpu=8000, cpus_per_task=16).request.partition == "a"
-    assert "it asks 34" in refused(cluster, mem_mb_per_cpu=8000, cpus_per_task=17)
-
-
 def test_a_qos_may_lift_a_partitions_limits():
     cluster = site(a={"max_time_min": 60, "max_nodes": 1})
     assert fitted(cluster, runtime_min=100, nodes=2, ntasks=2, qos="long").request.partition == "a"

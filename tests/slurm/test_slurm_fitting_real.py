@@ -160,7 +160,7 @@ def test_the_cluster_is_read(cluster):
         ({"partition": "capped", "mem_mb": 100_001}, False),
         ({"partition": "capped", "cpus_per_task": 33}, False),
         ({"partition": "percpu", "mem_mb": 256_001}, True),
-        ({"partition": "percpu", "mem_mb_per_cpu": 4001, "cpus_per_task": 33}, False),
+        ({"partition": "percpu", "mem_mb_per_cpu": 4001, "cpus_per_task": 33}, True),
         ({"partition": "percpu", "mem_mb_per_cpu": 4001, "cpus_per_task": 32}, True),
         ({"partition": "pairs"}, False),
         ({"partition": "pairs", "nodes": 2, "ntasks": 2}, True),

@@ -348,7 +348,7 @@ def _ranks_on(
 ) -> int:
     """How many ranks one node of the group holds, 0 for a node that can't be part of the job."""
     cpus, memory = _room(partition, group)
-    per_rank = _cpus_of_rank(request, partition)
+    per_rank = _cpus(request)
     least = request.ntasks if request.nodes == 1 else (request.tasks_per_node or 1)
     if any(_has(group, wanted) < wanted.count for wanted in _gres(request)):
         return 0
@@ -375,17 +375,24 @@ def _enough(
     only_available: bool = False,
 ) -> bool:
     """Whether the nodes of these groups together hold the whole job."""
-    ranks: list[tuple[int, int]] = []
+    nodes: list[tuple[int, int, int]] = []
     for group in groups:
         count = group.available if only_available else group.nodes
-        one = (_ranks_on(request, partition, cluster, group), group.gpus_of(request.gpu_model))
-        ranks += [one] * count
-    ranks.sort(reverse=True)
-    most = request.nodes or partition.max_nodes or len(ranks)
-    if len(ranks) < (request.nodes or 1):
+        ranks = _ranks_on(request, partition, cluster, group)
+        cpus, memory = _room(partition, group)
+        if group.knows_memory and request.mem_mb_per_cpu:
+            cpus = min(cpus, memory // request.mem_mb_per_cpu)
+        nodes += [(ranks, cpus, group.gpus_of(request.gpu_model))] * count
+    nodes.sort(reverse=True)
+    if len(nodes) < (request.nodes or 1):
         return False
-    used = ranks[:most]
-    return sum(n for n, _ in used) >= request.ntasks and sum(g for _, g in used) >= request.gpus
+    used = nodes[: request.nodes or partition.max_nodes or len(nodes)]
+    if sum(gpus for _, _, gpus in used) < request.gpus:
+        return False
+    if sum(ranks for ranks, _, _ in used) >= request.ntasks:
+        return True
+    # Slurm looks at the CPUs of all nodes together, even where ranks don't fill a node.
+    return sum(cpus for _, cpus, _ in used) >= request.ntasks * _cpus(request)
 
 
 def _room(partition: PartitionFacts, group: NodeGroup) -> tuple[int, int]:
@@ -393,14 +400,6 @@ def _room(partition: PartitionFacts, group: NodeGroup) -> tuple[int, int]:
     cpus = min(group.cpus, partition.max_cpus_per_node or group.cpus)
     memory = min(group.mem_mib, partition.max_mem_per_node_mib or group.mem_mib)
     return cpus, memory
-
-
-def _cpus_of_rank(request: JobRequest, partition: PartitionFacts) -> int:
-    """Slurm gives a job more CPUs where it asks for more memory than a CPU may bring along."""
-    most = partition.max_mem_per_cpu_mib
-    if most and request.mem_mb_per_cpu and request.mem_mb_per_cpu > most:
-        return _cpus(request) * math.ceil(request.mem_mb_per_cpu / most)
-    return _cpus(request)
 
 
 def _cpus(request: JobRequest) -> int:
@@ -430,7 +429,7 @@ def _shortages(
     ranks = request.ntasks if request.nodes == 1 else (request.tasks_per_node or 1)
     found = False
     cpus = max(cpus for cpus, _ in rooms)
-    asked = ranks * _cpus_of_rank(request, partition)
+    asked = ranks * _cpus(request)
     if asked > cpus:
         found = True
         yield _Lack(f"has nodes of at most {cpus} CPUs, and it asks {asked} on one", asked / cpus)
