@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_slurm"]
+pytest_plugins = ["fixtures_slurm", "fixtures_slurmrestd"]
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,8 @@ class SlurmClient(Protocol):
     def queue(self, job_ids: Collection[str] = ()) -> dict[str, Sighting]:
         """The tasks that Slurm still knows, by id: array tasks one by one.
 
-        At least those of `job_ids`; of all that this client sent where none are given. Asked once: it
-        is asked again at the next poll anyway.
+        Those of `job_ids`; where none are given, of all jobs of this user, or at least of those that
+        this client sent. Asked once: it is asked again at the next poll anyway.
         """
 
     def unfinished(self, job_ids: Collection[str] = ()) -> list[Sighting]:

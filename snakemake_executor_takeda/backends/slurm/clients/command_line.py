@@ -88,10 +88,11 @@ class CommandLine:
 
     def queue(self, job_ids: Collection[str] = ()) -> dict[str, Sighting]:
         words = ["squeue", "--noheader", "--array", "--me", "--states=all"]
-        return read_queue(_ask(words, QUEUE_FORMAT, tries=1))
+        return _only(read_queue(_ask(words, QUEUE_FORMAT, tries=1)), job_ids)
 
     def unfinished(self, job_ids: Collection[str] = ()) -> list[Sighting]:
-        return list(read_queue(_ask(["squeue", "--noheader", "--me"], QUEUE_FORMAT)).values())
+        seen = read_queue(_ask(["squeue", "--noheader", "--me"], QUEUE_FORMAT))
+        return list(_only(seen, job_ids).values())
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
         try:
@@ -123,6 +124,14 @@ class CommandLine:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _only(seen: dict[str, Sighting], job_ids: Collection[str]) -> dict[str, Sighting]:
+    """Those of these jobs; all where none are named."""
+    if not job_ids:
+        return seen
+    wanted = set(job_ids)
+    return {name: one for name, one in seen.items() if name.partition("_")[0] in wanted}
 
 
 def missing_commands() -> list[str]:
