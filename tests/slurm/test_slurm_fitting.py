@@ -143,6 +143,10 @@ def test_partitions_for_others_are_chosen_last():
     assert fitted(cluster, runtime_min=100, account="Chief").request.partition == "vip"
 
 
+def test_a_hidden_partition_is_chosen_last():
+    assert fitted(site(a={"is_hidden": True}, b={})).request.partition == "b"
+
+
 def test_unnamed_is_the_clusters_default(cloud):
     assert fitted(cloud, choices=None).request.partition == "cpu"
     assert "it asks 100" in refused(cloud, choices=None, cpus_per_task=100)

@@ -65,6 +65,7 @@ class PartitionFacts:
     """Empty for all."""
     qos: str | None = None
     """Whose limits hold for the partition."""
+    is_hidden: bool = False
     is_root_only: bool = False
     needs_reservation: bool = False
 
@@ -112,6 +113,7 @@ def read_partitions(text: str) -> list[PartitionFacts]:
             deny_qos=_several(_value(line, "DenyQos")),
             allow_groups=_all_or(_value(line, "AllowGroups")),
             qos=_word(_value(line, "QoS")) or None,
+            is_hidden=_value(line, "Hidden") == "YES",
             is_root_only=_value(line, "RootOnly") == "YES",
             needs_reservation=_value(line, "ReqResv") == "YES",
         )

@@ -226,6 +226,8 @@ def _closed(request: JobRequest, partition: PartitionFacts) -> Iterable[_Lack]:
 def _doubts(request: JobRequest, partition: PartitionFacts) -> Iterable[str]:
     if partition.state == "DOWN":
         yield "it is DOWN: jobs wait"
+    if partition.is_hidden:
+        yield "it is hidden"
     if partition.is_root_only:
         yield "it is for root only"
     if partition.allow_accounts and not request.account:
