@@ -72,7 +72,7 @@ def test_pyslurm_that_cannot_be_loaded_is_left_alone_unless_it_is_asked_for(comm
     monkeypatch.setitem(sys.modules, "pyslurm", None)
     client, line = open_client([target()])
     assert client.name == "command line" and "can't be loaded" in line
-    with pytest.raises(TakedaError, match="target hpc: pyslurm 25.11.2 can't be loaded"):
+    with pytest.raises(TakedaError, match=r"target hpc: pyslurm 25\.11\.2 can't be loaded"):
         open_client([target(client="pyslurm")])
     monkeypatch.setitem(sys.modules, "pyslurm", types.ModuleType("pyslurm"))
     client, line = open_client([target()])
@@ -83,13 +83,13 @@ def test_pyslurm_that_is_not_there_or_does_not_fit(commands, monkeypatch):
     with pytest.raises(TakedaError, match=r'not installed: pip install "pyslurm==25.11.\*"'):
         open_client([target(client="pyslurm")])
     monkeypatch.setattr(choosing, "_pyslurm_version", lambda: "25.5.0")
-    with pytest.raises(TakedaError, match="pyslurm 25.5.0 does not fit Slurm 25.11.6"):
+    with pytest.raises(TakedaError, match=r"pyslurm 25\.5\.0 does not fit Slurm 25\.11\.6"):
         open_client([target(client="pyslurm")])
 
 
 def test_commands_that_are_missing(commands, monkeypatch):
     monkeypatch.setattr(command_line, "missing_commands", lambda: ["sbatch", "squeue"])
-    with pytest.raises(TakedaError, match="not found: sbatch, squeue.*rest_url"):
+    with pytest.raises(TakedaError, match=r"not found: sbatch, squeue.*rest_url"):
         open_client([target()])
 
 

@@ -171,13 +171,13 @@ SAME = [
     {"partition": "spot", "constraint": "sandbox", "exclude": ("node-1", "node-2")},
     {"account": "lab", "qos": "low", "requeue": True},
     {"extra": ("--exclusive", "--comment=a b; $(id)", "--nice")},
-    {"extra": ("--mem=1G", "-t1-2:03", "-N1-3", "--dependency=singleton")},
+    {"ntasks": 3, "extra": ("--mem=1G", "-t1-2:03", "-N1-3", "--dependency=singleton")},
     {"extra": ("--mail-type=ALL", "--mail-user=me@x", "--signal=B:USR1@120", "--nice=7")},
     {"extra": ("-xnode-[1-2]", "--contiguous", "--ntasks-per-core=1", "--open-mode=append")},
     {"extra": ("--oversubscribe", "--wckey=x", "--time-min=5", "--kill-on-invalid-dep=yes")},
     {"extra": ("--mem-per-cpu=1000K", "--switches=1", "--mincpus=2", "--use-min-nodes")},
 ]
-OWN = {"JobId", "ArrayJobId", "JobName", "OOMKillStep", "TresPerTask", "SubmitLine", "Command"}
+OWN = {"JobId", "ArrayJobId", "JobName", "AllocNode:Sid", "LastSchedEval", "OOMKillStep", "TresPerTask", "SubmitLine", "Command"}
 
 
 @pytest.mark.parametrize("changes", SAME, ids=str)

@@ -272,7 +272,7 @@ def test_a_controller_that_is_down_is_silence_though_it_is_not_said_so(server, r
 
 
 def test_nobody_there():
-    with pytest.raises(SlurmSilent, match="127.0.0.1:1"):
+    with pytest.raises(SlurmSilent, match=r"127\.0\.0\.1:1"):
         Rest("http://127.0.0.1:1", Token(environ={})).partitions()
     with pytest.raises(SlurmSilent, match="socket"):
         Rest("unix:///no/such/socket", Token(environ={})).partitions()

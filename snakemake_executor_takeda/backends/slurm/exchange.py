@@ -144,9 +144,7 @@ class ThroughS3:
 
         workdir: str = submission.target.options.workdir or "/tmp"  # noqa: S108 - as sbatch users do
         index = "_%a" if request.array_size else ""
-        log = str(
-            PurePosixPath(workdir.replace("%", "%%")) / f"takeda-{submission.name}{index}.log"
-        )
+        log = str(PurePosixPath(workdir.replace("%", "%%")) / f"{submission.name}{index}.log")
         # The variables of this machine mean nothing there: the user's login environment does.
         environment = {LOGIN_ENVIRONMENT: "1", "PATH": DEFAULT_PATH}
         return replace(request, workdir=workdir, log=log, environment=environment)
