@@ -1,11 +1,15 @@
 """The sandbox's Slurm: starts as itself, ends without leftovers, says what is missing."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -149,6 +153,145 @@ def test_down_of_nothing(tmp_path):
     assert slurm.environment(tmp_path / "never") == {}
     assert slurm.status(tmp_path / "never")["running"] is False
     assert not (tmp_path / "never").exists()
+
+
+def test_parallelclusters_names_and_features():
+    conf = config("parallelcluster")["slurm.conf"]
+    nodes = {
+        words["NodeName"]: words
+        for line in conf.splitlines()
+        if line.startswith("NodeName=")
+        for words in [dict(word.split("=", 1) for word in line.split())]
+    }
+    assert nodes["hpc-st-hpc7a-1"]["Feature"] == "static,hpc7a.96xlarge,hpc7a,efa"
+    assert nodes["hpc-dy-hpc7a-1"]["Feature"] == "dynamic,hpc7a.96xlarge,hpc7a,efa"
+    assert nodes["spot-dy-memory-1"]["Feature"] == "dynamic,memory"
+    assert nodes["gpu-dy-g6-1"]["Gres"] == "gpu:l4:1"
+    assert "GresTypes=gpu\n" in conf
+    partitions = [line for line in conf.splitlines() if line.startswith("PartitionName=")]
+    assert partitions[0].startswith(
+        "PartitionName=hpc Nodes=hpc-st-hpc7a-1,hpc-dy-hpc7a-1 Default=YES"
+    )
+    assert partitions[1].startswith(
+        "PartitionName=spot Nodes=spot-dy-c7i-1,spot-dy-c7i-2,spot-dy-m"
+    )
+    assert sum("Default=YES" in line for line in partitions) == 1
+
+
+def test_nothing_optional_is_configured_unasked():
+    files = config()
+    assert not files.keys() & set(slurm_config.OPTIONAL_FILES)
+    for word in ("Gres", "AuthAlt", "AccountingStorage", "JobAcct"):
+        assert word not in files["slurm.conf"]
+
+
+def test_accounting_and_tokens_stay_in_the_clusters_folders():
+    files = config(
+        jwt_key=Path("/data/slurm/jwt.key"),
+        accounting=slurm_config.Accounting(port=12000, socket=Path("/tmp/run/mariadb.sock")),
+    )
+    assert "AuthAltParameters=jwt_key=/data/slurm/jwt.key\n" in files["slurm.conf"]
+    assert "AccountingStorageHost=127.0.0.1\nAccountingStoragePort=12000\n" in files["slurm.conf"]
+    assert "DbdPort=12000\n" in files["slurmdbd.conf"]
+    assert slurm_config.mode("slurmdbd.conf") == 0o600
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"layout": "pcluster"}, "no layout 'pcluster': there are plain, parallelcluster"),
+        ({"max_array_size": 1}, "MaxArraySize is from 2 to 4,000,001, not 1"),
+        ({"max_job_count": 0}, "MaxJobCount is at least 1, not 0"),
+        (
+            {"root": Path("/proc/self")},
+            "/proc/.* is no root file system.*\nscripts/make-slurm-root",
+        ),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, wrong, said):
+    with pytest.raises(TakedaError, match=said):
+        slurm.up(tmp_path, **wrong)
+    assert not (tmp_path / "slurm").exists()
+
+
+def test_a_root_is_for_root_and_needs_a_plain_path(tmp_path, monkeypatch):
+    (tmp_path / "a:b" / "usr").mkdir(parents=True)
+    (tmp_path / "good" / "usr").mkdir(parents=True)
+    with pytest.raises(TakedaError, match="path with ':' in it"):
+        slurm.up(tmp_path / "state", root=tmp_path / "a:b")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(TakedaError, match="only root can run"):
+        slurm.up(tmp_path / "state", root=tmp_path / "good")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(TakedaError, match="good lacks: packages munge slurm-client"):
+        slurm.up(tmp_path / "state", root=tmp_path / "good")
+
+
+def test_a_token_of_a_cluster_without_slurmrestd(tmp_path):
+    with pytest.raises(TakedaError, match="slurm up --rest"):
+        slurm.rest(tmp_path)
+
+
+@pytest.mark.slurm
+def test_another_setup_starts_anew_with_its_limits(cluster_dir):
+    environment = slurm.up(cluster_dir, nodes=2)
+    first = sbatch(environment, "--wait", "--wrap=true")
+    environment = slurm.up(
+        cluster_dir, nodes=2, layout="parallelcluster", max_array_size=11, max_job_count=7
+    )
+    status = slurm.status(cluster_dir)
+    assert status["partitions"] == ["hpc", "spot", "gpu"]
+    assert set(status["nodes"].values()) == {"idle"}
+    assert status["layout"] == "parallelcluster"
+    said = slurm._programs(cluster_dir / "slurm").ask("scontrol", "show", "config")
+    assert re.search(r"^MaxArraySize\s+= 11$", said, re.MULTILINE)
+    assert re.search(r"^MaxJobCount\s+= 7$", said, re.MULTILINE)
+    job = sbatch(environment, "--wait", "--partition=gpu", "--gpus=l4:1", "--wrap=true")
+    assert job > first
+
+
+@pytest.mark.slurm
+def test_the_state_of_another_version_is_left_and_job_ids_go_on(cluster_dir):
+    environment = slurm.up(cluster_dir, nodes=1)
+    first = sbatch(environment, "--wait", "--wrap=true")
+    slurm.down(cluster_dir)
+    (cluster_dir / "slurm" / "state-version").write_text("19.05.0")
+    (cluster_dir / "slurm" / "state" / "job_state").write_text("of another version")
+    environment = slurm.up(cluster_dir, nodes=1)
+    assert sbatch(environment, "--wait", "--wrap=true") > first
+
+
+@pytest.mark.slurm
+def test_a_newer_slurm_out_of_a_root(slurm_2411, slurm_2411_dir):
+    """Its commands inside and outside of jobs, accounting, and a token that slurmrestd takes."""
+    status = slurm.status(slurm_2411_dir)
+    assert status["version"].startswith("24.11")
+    assert set(status["nodes"].values()) == {"idle"}
+    everything = {**os.environ, **slurm_2411}
+    versions = subprocess.run(
+        ["srun", "--account=lab", "sh", "-c", "squeue --version; readlink -f /proc/self/root"],
+        env=everything,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert versions.stdout == f"slurm-wlm {status['version']}\n/\n"
+
+    job = sbatch(slurm_2411, "--wait", "--account=lab", "--qos=high", "--wrap=true")
+    ask = slurm._programs(slurm_2411_dir / "slurm").ask
+    words = ("sacct", "-n", "-X", "-P", "-j", str(job), "-o", "Account,QOS,State")
+    awaited(lambda: ask(*words) == "lab|high|COMPLETED\n", "the job in accounting")
+
+    rest = slurm.rest(slurm_2411_dir)
+    page = f"{rest.url}/slurm/v0.0.42/ping/"
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(page, timeout=20)
+    request = urllib.request.Request(page, headers={"X-SLURM-USER-TOKEN": rest.token})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        assert json.load(answer)["pings"][0]["pinged"] == "UP"
+    assert not any(
+        line.split()[0] == "takeda-slurm" for line in Path("/proc/mounts").read_text().splitlines()
+    )
 
 
 @pytest.mark.slurm
