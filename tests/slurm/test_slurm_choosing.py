@@ -130,6 +130,16 @@ def test_what_has_come_and_gone_is_seen(fake):
     assert chosen(fake, submission(), chooser).request.partition == "large"
 
 
+def test_the_limit_of_arrays_stays_as_it_was_at_the_start(fake):
+    clock = Clock()
+    chooser = Chooser(fake, clock)
+    assert chooser.array_limit(target()) == 1000
+    fake.settings = lambda: {"MaxArraySize": "11"}
+    clock.now = REFRESH_SECONDS
+    chooser.look_again()
+    assert chooser.array_limit(target()) == 1000
+
+
 def test_silence_leaves_what_was_seen(fake):
     clock = Clock()
     chooser = Chooser(fake, clock)

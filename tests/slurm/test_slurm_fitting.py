@@ -143,6 +143,15 @@ def test_partitions_for_others_are_chosen_last():
     assert fitted(cluster, runtime_min=100, account="Chief").request.partition == "vip"
 
 
+def test_a_limit_itself_is_within_it():
+    cluster = site(a={"max_time_min": 60, "max_nodes": 2, "min_nodes": 2})
+    words = {"partition": "a", "runtime_min": 60, "nodes": 2, "ntasks": 2, "choices": None}
+    assert fitted(cluster, **words).request.partition == "a"
+    assert "runs jobs for at most 1 h" in refused(cluster, **words | {"runtime_min": 61})
+    assert "at most 2 nodes" in refused(cluster, **words | {"nodes": 3, "ntasks": 3})
+    assert "at least 2 nodes" in refused(cluster, **words | {"nodes": 1, "ntasks": 1})
+
+
 def test_a_hidden_partition_is_chosen_last():
     assert fitted(site(a={"is_hidden": True}, b={})).request.partition == "b"
 
