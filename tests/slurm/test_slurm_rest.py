@@ -271,6 +271,14 @@ def test_a_controller_that_is_down_is_silence_though_it_is_not_said_so(server, r
         rest.cancel(["1"])
 
 
+def test_a_slurmrestd_that_is_too_old_or_too_new(server, rest):
+    server.answer = lambda *asked: (404, "Unable to find requested URL")
+    with pytest.raises(SlurmRefused, match=r"no v0\.0\.42 .*Slurm 24\.11 to 26\.05"):
+        rest.partitions()
+    server.answer = lambda *asked: (404, trouble("Invalid job id specified", 2017))
+    assert rest.jobs("7") == {}
+
+
 def test_nobody_there():
     with pytest.raises(SlurmSilent, match=r"127\.0\.0\.1:1"):
         Rest("http://127.0.0.1:1", Token(environ={})).partitions()

@@ -225,6 +225,11 @@ class Rest:
         is_mute = method != "POST" and "unspecified error" in said.lower()
         if answer.status in _NO_CONTROLLER or is_mute:
             raise SlurmSilent(f"slurmrestd at {self._url}: {said or answer.status}")
+        if answer.status == 404 and not isinstance(answer.body, Mapping):
+            raise SlurmRefused(
+                f"slurmrestd at {self._url} has no {DATA_PARSER} ({said}): it takes one of Slurm 24.11 "
+                "to 26.05"
+            )
         if answer.status >= 400 or answers.error_numbers(answer.body) - {0}:
             raise error_of(said or f"slurmrestd at {self._url} answered {answer.status}")
         return answer
