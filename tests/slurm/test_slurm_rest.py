@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from snakemake_executor_takeda.backends.slurm.clients import rest as rest_module
 from snakemake_executor_takeda.backends.slurm.clients import rest_answers
 from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmFull,
@@ -94,7 +95,8 @@ def server():
 
 
 @pytest.fixture
-def rest(server):
+def rest(server, monkeypatch):
+    monkeypatch.setattr(rest_module, "PAUSE_SECONDS", 0.0)
     made = Rest(server.url, Token(environ={"SLURM_JWT": token(), "PATH": ""}))
     yield made
     made.close()
@@ -271,6 +273,18 @@ def test_a_controller_that_is_down_is_silence_though_it_is_not_said_so(server, r
         rest.cancel(["1"])
 
 
+def test_a_question_without_answer_is_asked_twice(server, rest):
+    words = "Header lengths are longer than data received"
+    server.answer = lambda *asked: (
+        (502, trouble(words)) if len(server.asked) == 1 else (200, {"partitions": []})
+    )
+    assert rest.partitions() == []
+    server.answer = lambda *asked: (502, trouble(words))
+    with pytest.raises(SlurmSilent, match=words):
+        rest.partitions()
+    assert len(server.asked) == 4
+
+
 def test_a_slurmrestd_that_is_too_old_or_too_new(server, rest):
     server.answer = lambda *asked: (404, "Unable to find requested URL")
     with pytest.raises(SlurmRefused, match=r"no v0\.0\.42 .*Slurm 24\.11 to 26\.05"):
@@ -279,7 +293,8 @@ def test_a_slurmrestd_that_is_too_old_or_too_new(server, rest):
     assert rest.jobs("7") == {}
 
 
-def test_nobody_there():
+def test_nobody_there(monkeypatch):
+    monkeypatch.setattr(rest_module, "PAUSE_SECONDS", 0.0)
     with pytest.raises(SlurmSilent, match=r"127\.0\.0\.1:1"):
         Rest("http://127.0.0.1:1", Token(environ={})).partitions()
     with pytest.raises(SlurmSilent, match="socket"):

@@ -30,6 +30,7 @@ IDS_PER_QUERY = 400
 DETAILS_SECONDS = 60.0
 """How old the reason of a waiting job may be: it costs 4 kB for each task of its array that began."""
 DETAILS_PER_POLL = 4
+PAUSE_SECONDS = 1.0
 _SIGNALS: dict[bool, dict[str, Any]] = {
     False: {"signal": "SIGKILL"},
     True: {"signal": "SIGKILL", "flags": ["FULL_JOB"]},
@@ -96,7 +97,7 @@ class Rest:
         job_description(request)
 
     def find(self, name: str) -> str | None:
-        said = self._ask("GET", "jobs/?flags=ALL").body
+        said = self._query("jobs/?flags=ALL")
         jobs = said.get("jobs") or [] if isinstance(said, Mapping) else []
         named = [job for job in jobs if job.get("name") == name]
         ids = {answers.number(job.get("array_job_id")) or int(job["job_id"]) for job in named}
@@ -120,7 +121,7 @@ class Rest:
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
         try:
-            return answers.read_job_infos(self._ask("GET", f"job/{quote(job_id)}").body)
+            return answers.read_job_infos(self._query(f"job/{quote(job_id)}"))
         except SlurmRefused as error:
             if is_no_such_job(error):
                 return {}
@@ -139,14 +140,14 @@ class Rest:
 
     def settings(self) -> dict[str, str]:
         """Its version only: slurmrestd does not tell the cluster's configuration."""
-        said = self._ask("GET", "ping/").body
+        said = self._query("ping/")
         return {"SLURM_VERSION": answers.release_of(said)}
 
     def nodes(self) -> list[NodeFacts]:
-        return answers.read_nodes(self._ask("GET", "nodes/").body)
+        return answers.read_nodes(self._query("nodes/"))
 
     def partition_details(self) -> list[PartitionFacts]:
-        return answers.read_partitions(self._ask("GET", "partitions/?flags=ALL").body)
+        return answers.read_partitions(self._query("partitions/?flags=ALL"))
 
     def close(self) -> None:
         self._connection.close()
@@ -209,6 +210,16 @@ class Rest:
         if seen is None or seen.state != word:
             return Sighting(task_id, word)
         return replace(seen, external_id=task_id)
+
+    def _query(self, path: str) -> Any:
+        """Asked twice: slurmrestd may ask slurmdbd in turn, which does not always answer at once."""
+        try:
+            return self._ask("GET", path).body
+        except SlurmUnauthorized:
+            raise
+        except SlurmSilent:
+            time.sleep(PAUSE_SECONDS)
+            return self._ask("GET", path).body
 
     def _ask(self, method: str, path: str, content: Any = None, *, again: bool = True) -> Answer:
         token = self._token.value()
