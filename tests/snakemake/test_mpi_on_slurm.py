@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from fixtures_slurm import on_both_slurms
 
 from snakemake_executor_takeda.sandbox import slurm
 from snakemake_executor_takeda.sandbox.slurm_processes import wait_until
@@ -142,6 +143,7 @@ def nothing_left(environment):
     assert wait_until(lambda: not queue(), 30), queue()
 
 
+@on_both_slurms
 def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
     code, text = run(project, slurm_env, "default", "srun", "mpirun", "uneven", "no_nodes")
     assert code == 0, text
@@ -154,6 +156,7 @@ def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
     nothing_left(slurm_env)
 
 
+@on_both_slurms
 def test_ranks_have_threads(project, slurm_env):
     code, text = run(project, slurm_env, "hybrid.srun", "hybrid.mpirun", "by_cpus")
     assert code == 0, text
@@ -165,6 +168,7 @@ def test_ranks_have_threads(project, slurm_env):
     assert (project / "by_cpus").read_text().splitlines()[-1] == "3"
 
 
+@on_both_slurms
 def test_one_rank_that_fails_ends_all(project, slurm_env):
     """The others would wait for it, and nobody for them, until the time limit."""
     code, text = run(project, slurm_env, "never", "--retries", "0")
@@ -174,6 +178,7 @@ def test_one_rank_that_fails_ends_all(project, slurm_env):
     nothing_left(slurm_env)
 
 
+@on_both_slurms
 def test_nodes_without_efa_end_the_job_at_once(project, slurm_env):
     code, text = run(project, slurm_env, "efa")
     assert code == 1
@@ -183,10 +188,11 @@ def test_nodes_without_efa_end_the_job_at_once(project, slurm_env):
     assert not (project / "efa").exists()
 
 
+@on_both_slurms
 def test_one_node_of_three_without_efa_is_named(project, slurm_env):
     """What libfabric says counts where there is no device file."""
     with_fi_info(project, 'test "$*" = "-p efa" && test "$SLURMD_NODENAME" != node-2')
-    path = {"PATH": f"{project}/bin:{os.environ['PATH']}"}
+    path = {"PATH": f"{project}/bin:{slurm_env.get('PATH', os.environ['PATH'])}"}
     only = ("--set-resources", "efa:slurm_extra='--nodelist=node-1,node-2,node-3'")
     code, text = run(project, slurm_env | path, "efa", *only)
     assert code == 1

@@ -78,7 +78,8 @@ class Project:
         self.noted = path / "noted"
         self.bin = path / "bin"
         self.bin.mkdir()
-        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{os.environ['PATH']}"}
+        path = slurm_env.get("PATH", os.environ["PATH"])
+        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{path}"}
 
     def workflow(self, text, **words):
         (self.path / "Snakefile").write_text(text)
