@@ -3,6 +3,9 @@
 `arguments` (giving a `request`) and `script` say what is submitted, `clients` talk to Slurm (`answers` and
 `facts` read what its commands say), `records` reads what tasks leave behind, `states` decides how a task ended, `watching` asks; `slurm_backend`
 puts them together.
+
+`submitting` sends each submission once, `watching` asks how tasks do, by way of `capacity` (what waits, nodes
+that fail) and `accounting` (the database, where there is one).
 """
 
 from __future__ import annotations
