@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 
 import pytest
+from fixtures_slurm import on_both_slurms
 from snakemake.common.tests import TestWorkflowsLocalStorageBase
 
 from snakemake_executor_takeda.settings import ExecutorSettings
@@ -41,6 +42,7 @@ class TestSlurm(OnSharedFileSystem):
     def get_executor_settings(self):
         return ExecutorSettings(slurm_partition="hpc", poll_seconds=0.5)
 
+    @on_both_slurms
     def test_a_failing_rule_fails_and_the_others_go_on(self, tmp_path):
         (tmp_path / "Snakefile").write_text(
             "rule all:\n    input: 'good', 'bad'\n"
