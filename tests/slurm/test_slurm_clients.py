@@ -175,9 +175,22 @@ SAME = [
     {"extra": ("--mail-type=ALL", "--mail-user=me@x", "--signal=B:USR1@120", "--nice=7")},
     {"extra": ("-xnode-[1-2]", "--contiguous", "--ntasks-per-core=1", "--open-mode=append")},
     {"extra": ("--oversubscribe", "--wckey=x", "--time-min=5", "--kill-on-invalid-dep=yes")},
-    {"mem_mb": None, "extra": ("--mem-per-cpu=1000K", "--switches=1", "--mincpus=2", "--use-min-nodes")},
+    {
+        "mem_mb": None,
+        "extra": ("--mem-per-cpu=1000K", "--switches=1", "--mincpus=2", "--use-min-nodes"),
+    },
 ]
-OWN = {"JobId", "ArrayJobId", "JobName", "AllocNode:Sid", "LastSchedEval", "OOMKillStep", "TresPerTask", "SubmitLine", "Command"}
+OWN = {
+    "JobId",
+    "ArrayJobId",
+    "JobName",
+    "AllocNode:Sid",
+    "LastSchedEval",
+    "OOMKillStep",
+    "TresPerTask",
+    "SubmitLine",
+    "Command",
+}
 
 
 @pytest.mark.parametrize("changes", SAME, ids=str)
