@@ -76,6 +76,8 @@ def run(folder, environ, *, jobs, ready, chunk=1000, mem_mb=UNIFORM, partition="
     _executable(folder / "bin" / "sbatch", [str(shutil.which("sbatch"))], note=calls)
     command = [sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", str(jobs)]
     command += ["--takeda-routing", "routing.yaml", "--takeda-poll-seconds", "0.5", "--quiet"]
+    # Snakemake itself hands over 100 jobs a second, unless it is told otherwise.
+    command += ["--max-jobs-per-timespan", "100000/1s"]
     # So long that what becomes ready together goes out together on a busy machine, too.
     command += ["--takeda-coalesce-seconds", "0.2" if jobs < ready else "3"]
     command += ["--takeda-coalesce-max-seconds", "60", "--latency-wait", "20"]
