@@ -131,7 +131,7 @@ def test_mpi_over_four_hosts(cluster, launcher):
 def test_accounting_knows_what_a_job_used(cluster):
     job_id = cluster.run(
         *("sbatch", "--parsable", "--wait", "--account=lab", "--qos=high", "--output=/dev/null"),
-        "--wrap=python3 -c 'x = bytes(10**8); import time; time.sleep(5)'",
+        "--wrap=python3 -c 'x = bytearray(10**8); import time; time.sleep(5)'",
     ).strip()
 
     def accounted():
