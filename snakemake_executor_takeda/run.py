@@ -23,7 +23,7 @@ from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import EventLog
-from snakemake_executor_takeda.interrupts import only_the_first_interrupt
+from snakemake_executor_takeda.interrupts import one_interrupt
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.summary import Summary
@@ -488,7 +488,7 @@ class Run:
         self._closers.append(gc.unfreeze)
         self._reporter.start()
         self._dispatcher.start()
-        self._closers.append(only_the_first_interrupt())
+        self._closers.append(one_interrupt(lambda: self._cancelled))
 
     def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
         """One job of each rule that will run, and where it would go.
