@@ -56,6 +56,10 @@ _BAD_CREDENTIALS = frozenset(
     }
 )
 
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
+)
+
 # Building clients reads shared files and loads models; botocore does not do that thread-safely.
 _building = threading.Lock()
 
@@ -186,6 +190,11 @@ def http_status(error: ClientError) -> int:
 def is_throttling(error: ClientError) -> bool:
     """True where the service refused the call only because there were too many."""
     return error_code(error) in _THROTTLING or http_status(error) == 429
+
+
+def is_denied(error: ClientError) -> bool:
+    """True where the role may not make the call."""
+    return error_code(error) in _DENIED or http_status(error) == 403
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError, NoCredenti
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
-from snakemake_executor_takeda.backends.batch import cancelling, explaining, polling
+from snakemake_executor_takeda.backends.batch import cancelling, explaining, patience, polling
 from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
@@ -33,6 +33,7 @@ EXITED = "Essential container in task exited"
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     monkeypatch.setattr(explaining, "LATE_LOG_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSES_S", (0.0,) * 8)
 
 
 @pytest.fixture
@@ -148,6 +149,35 @@ def test_missing_credentials_and_a_dead_endpoint_are_said(clients, batch):
     assert "does not accept the AWS credentials" in check_fails(clients)
     batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "AccessDeniedException")]
     assert "batch:DescribeJobQueues" in check_fails(clients)
+    batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "ClientException")]
+    assert "The role needs" not in check_fails(clients)
+
+
+def test_a_busy_service_is_waited_for_at_start(clients, batch):
+    busy = [
+        refusal("DescribeJobQueues", "TooManyRequestsException", "Too Many Requests", 429),
+        refusal("DescribeJobQueues", "ServerException", "oops", 503),
+    ]
+    batch.errors["DescribeJobQueues"] = [*busy]
+    BatchBackend([target()], context(), clients).check()
+    assert batch.calls["DescribeJobQueues"] == 3
+    batch.errors["DescribeJobQueues"] = busy * 10
+    message = check_fails(clients)
+    assert "too busy" in message
+    assert "role" not in message
+
+
+def test_waiting_for_a_busy_service_takes_a_minute_and_is_told(monkeypatch, caplog):
+    monkeypatch.undo()
+    slept = []
+
+    def throttled():
+        raise refusal("GetQueueUrl", "RequestThrottled", "slow down", 400)
+
+    with pytest.raises(TakedaError, match=r"SQS was too busy .*GetQueueUrl: RequestThrottled"):
+        patience.patiently("SQS", throttled, sleep=slept.append)
+    assert 30 <= sum(slept) <= 61
+    assert caplog.text.count("SQS is busy") == 1
 
 
 # Submitting.

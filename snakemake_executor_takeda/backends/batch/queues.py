@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.instances import architecture_problem
+from snakemake_executor_takeda.backends.batch.patience import patiently, role_needs
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -28,19 +29,18 @@ def check_queues(batch: BatchClient, targets: Sequence[Target]) -> None:
 
     names = list(dict.fromkeys(target.options.queue for target in targets))
     try:
-        with aws.readable_errors("AWS Batch"):
-            known = [
-                queue
-                for start in range(0, len(names), _QUEUES_A_CALL)
-                for queue in _describe(batch, jobQueues=names[start : start + _QUEUES_A_CALL])
-            ]
-            by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
-            others = [] if all(name in by_name for name in names) else _all_names(batch)
+        known = [
+            queue
+            for start in range(0, len(names), _QUEUES_A_CALL)
+            for queue in _describe(batch, jobQueues=names[start : start + _QUEUES_A_CALL])
+        ]
+        by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
+        others = [] if all(name in by_name for name in names) else _all_names(batch)
     except ClientError as error:
         raise TakedaError(
             f"AWS Batch refused to describe the queues {', '.join(names)} "
-            f"({aws.error_code(error)}): {aws.error_message(error)}. "
-            "The role needs batch:DescribeJobQueues"
+            f"({aws.error_code(error)}): {aws.error_message(error)}"
+            f"{role_needs(error, 'batch:DescribeJobQueues')}"
         ) from error
     problems = [
         problem
@@ -90,9 +90,11 @@ def _share_problem(target: Target, queue: Any, where: str) -> str | None:
     return None
 
 
-def _describe(batch: BatchClient, **which: Any) -> Iterator[Any]:
-    for page in batch.get_paginator("describe_job_queues").paginate(**which):
-        yield from page["jobQueues"]
+def _describe(batch: BatchClient, **which: Any) -> list[Any]:
+    pages = batch.get_paginator("describe_job_queues")
+    return patiently(
+        "AWS Batch", lambda: [one for page in pages.paginate(**which) for one in page["jobQueues"]]
+    )
 
 
 def _all_names(batch: BatchClient) -> list[str]:
