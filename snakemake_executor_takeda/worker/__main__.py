@@ -31,6 +31,8 @@ _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 
 def main() -> int:
     args = _parse()
+    if args.mpi:
+        _allow_root_to_launch()
     started = time.time()
     index = args.index if args.index is not None else _index_from_environment()
     entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
@@ -48,6 +50,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--exit-records", help="directory for the exit record")
     parser.add_argument("--scratch", help="where the task's directory is made")
+    parser.add_argument("--mpi", action="store_true", help="a launcher may start ranks as root")
     several = parser.add_argument_group("a job of several nodes")
     several.add_argument("--nodes", help="s3:// URI below which the nodes find each other")
     several.add_argument("--node-wait", type=float, default=900.0, help="seconds to wait for all")
@@ -56,6 +59,13 @@ def _parse() -> argparse.Namespace:
     several.add_argument("--cpus-per-rank", type=int, default=1)
     several.add_argument("--efa-devices", type=int, default=0, help="that must be on every node")
     return parser.parse_args()
+
+
+def _allow_root_to_launch() -> None:
+    from snakemake_executor_takeda.worker.mpi import AS_ROOT
+
+    for name in AS_ROOT:
+        os.environ.setdefault(name, "1")
 
 
 def _index_from_environment() -> int:
