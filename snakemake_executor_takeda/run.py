@@ -348,7 +348,7 @@ class Run:
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "
             f"{outcome.reason.rstrip('.')}. "
-            f"It is sent again to {step.target}."
+            f"It is sent again to {step.target}{f' with {step.mem_mb} MB' if step.mem_mb else ''}."
         )
         reason = f"sent again after: {step.reason}"
         open_job.placement = self._as_of(spec, Placement(self._targets[step.target], (reason,)))

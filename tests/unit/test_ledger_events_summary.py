@@ -101,3 +101,14 @@ def test_the_table_takes_names_as_they_are_and_targets_that_only_lost_jobs():
     assert "g[/b]" in text and "route [/x] matched" in text
     assert "2 (1 failed)" in text and "1 min 10 s (1 min 05 s)" in text
     assert "0 (1 sent again)" in text
+
+
+def test_the_table_counts_the_other_reasons():
+    def text(*reasons):
+        summary = Summary()
+        for reason in reasons:
+            summary.ended(job(), Placement(TARGET, (reason,)), Outcome())
+        return summary.text()
+
+    assert "a (and 1 other reason)" in text("a", "a", "b")
+    assert "a (and 2 other reasons)" in text("a", "a", "b", "c")

@@ -17,6 +17,7 @@ from snakemake_executor_takeda.values import (
     NamedFiles,
     Outcome,
     Placement,
+    RetryRules,
     Shape,
     Target,
     Update,
@@ -115,3 +116,19 @@ def test_a_target_has_the_fallback_that_the_job_has(run):
     run.ended([Update("a", Outcome(FailureKind.NO_CAPACITY))])
     (again,) = run.sent
     assert (again.placement.target.name, again.placement.target.fallback) == ("od", None)
+
+
+def test_a_job_that_ran_out_of_memory_is_sent_again_with_more_and_that_is_said(run):
+    rules = RetryRules(memory_factor=2, memory_times=1)
+    target = replace(TARGET, retry=rules)
+    run._targets["t"] = target
+    open_job = run._open[0]
+    job = replace(open_job.ready.job, shape=Shape(mem_mb=1000), is_group=True)
+    open_job.ready = replace(open_job.ready, job=job)
+    open_job.placement = Placement(target, ())
+    said = []
+    run._logger = SimpleNamespace(info=said.append)
+    run.ended([Update("a", Outcome(FailureKind.OUT_OF_MEMORY, reason="killed"))])
+    assert said == ["takeda: r (job 0): out_of_memory: killed. It is sent again to t with 2000 MB."]
+    (again,) = run.sent
+    assert again.job.shape.mem_mb == 2000
