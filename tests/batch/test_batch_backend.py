@@ -1,6 +1,7 @@
 """The backend against a Batch in memory that counts calls."""
 
 import json
+import re
 import threading
 
 import pytest
@@ -133,6 +134,120 @@ def test_a_queue_of_another_platform_is_named(clients, batch):
     assert "platform: FARGATE" in check_fails(clients)
     batch.queues["q"]["jobQueueType"] = "ECS"
     BatchBackend([target()], context(), clients).check()
+
+
+def made_of(batch, **types):
+    """Queue `q` gets compute environments of these names and types."""
+    arn = "arn:aws:batch:eu-west-1:123456789012:compute-environment/{}"
+    order = [{"order": n, "computeEnvironment": arn.format(t)} for n, t in enumerate(types)]
+    batch.queues["q"]["computeEnvironmentOrder"] = order
+    batch.environments = {
+        arn.format(name): {
+            "computeEnvironmentName": name,
+            "computeEnvironmentArn": arn.format(name),
+            "computeResources": {"type": kind} if kind else {},
+        }
+        for name, kind in types.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("capacity", "platform", "types", "fix"),
+    [
+        (None, "EC2", {"a": "FARGATE"}, "a (FARGATE).*write `platform: FARGATE`"),
+        (None, "FARGATE", {"a": "SPOT"}, "a (SPOT).*write `platform: EC2`"),
+        (None, "FARGATE", {"a": "FARGATE_SPOT"}, None),
+        ("on-demand", "EC2", {"a": "SPOT", "b": "SPOT"}, "a (SPOT), b (SPOT).*`capacity: spot`"),
+        ("on-demand", "FARGATE", {"a": "FARGATE_SPOT"}, "`capacity: spot`"),
+        ("on-demand", "EC2", {"a": "EC2", "b": "SPOT"}, None),
+        ("spot", "EC2", {"a": "EC2", "b": "SPOT"}, None),
+        ("on-demand", "EC2", {"a": "SPOT", "unmanaged": None}, None),
+        (None, "EC2", {"a": "SPOT"}, None),
+    ],
+)
+def test_a_target_says_what_its_compute_environments_are(
+    clients, batch, capacity, platform, types, fix
+):
+    made_of(batch, **types)
+    role = "arn:aws:iam::123456789012:role/x"
+    said = target(capacity=capacity, platform=platform, execution_role_arn=role)
+    if fix is None:
+        BatchBackend([said], context(), clients).check()
+    else:
+        message = check_fails(clients, said)
+        assert re.search(fix.replace("(", r"\(").replace(")", r"\)"), message)
+    assert batch.calls == {"DescribeJobQueues": 1, "DescribeComputeEnvironments": 1}
+
+
+def test_spot_on_an_on_demand_queue_is_warned_of(clients, batch, caplog):
+    made_of(batch, a="EC2")
+    BatchBackend([target(capacity="spot")], context(), clients).check()
+    assert "a (EC2), the target says `capacity: spot`" in caplog.text
+
+
+def test_compute_environments_are_looked_at_once_and_only_where_it_helps(clients, batch):
+    made_of(batch, a="SPOT")
+    batch.queues["q"]["jobQueueType"] = "ECS"
+    BatchBackend([target(capacity=None)], context(), clients).check()
+    assert batch.calls["DescribeComputeEnvironments"] == 0
+    BatchBackend([target("a"), target("b")], context(), clients).check()
+    assert batch.calls["DescribeComputeEnvironments"] == 1
+
+
+def test_a_role_that_may_not_see_compute_environments_goes_on(clients, batch):
+    made_of(batch, a="SPOT")
+    denied = refusal("DescribeComputeEnvironments", "AccessDeniedException", status=403)
+    batch.errors["DescribeComputeEnvironments"] = [denied]
+    BatchBackend([target(capacity="on-demand")], context(), clients).check()
+
+
+DEFINED = "arn:aws:batch:eu-west-1:123456789012:job-definition/"
+
+
+def defined(batch, **active_revisions):
+    for name, revisions in active_revisions.items():
+        for revision in range(1, max(revisions) + 1):
+            status = "ACTIVE" if revision in revisions else "INACTIVE"
+            batch.definitions.append(
+                {
+                    "jobDefinitionName": name,
+                    "jobDefinitionArn": f"{DEFINED}{name}:{revision}",
+                    "revision": revision,
+                    "status": status,
+                }
+            )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("align", None),
+        ("align:2", None),
+        (f"{DEFINED}align:2", None),
+        (f"{DEFINED}align", None),
+        ("align:1", "no active revision; there is 'align:3'"),
+        ("align:9", "no active revision; there is 'align:3'"),
+        ("aling", "does not exist in this account and region; did you mean 'align'?"),
+        (f"{DEFINED}aling:1", "does not exist in this account and region; did you mean 'align'?"),
+        ("gone", "does not exist in this account and region."),
+    ],
+)
+def test_a_job_definition_is_looked_up_at_start(clients, batch, text, problem):
+    defined(batch, align={2, 3}, other={1})
+    batch.definitions.append({**batch.definitions[0], "jobDefinitionName": "gone"})
+    if problem is None:
+        BatchBackend([target(job_definition=text)], context(), clients).check()
+        assert batch.calls["DescribeJobDefinitions"] == 1
+    else:
+        message = check_fails(clients, target("t", job_definition=text))
+        assert f"target 't': the job definition {text!r} " in message
+        assert problem in message
+
+
+def test_without_the_right_a_job_definition_is_not_looked_up(clients, batch):
+    denied = refusal("DescribeJobDefinitions", "AccessDeniedException", status=403)
+    batch.errors["DescribeJobDefinitions"] = [denied]
+    BatchBackend([target(job_definition="align")], context(), clients).check()
 
 
 def test_without_s3_the_flag_is_named(clients, batch):

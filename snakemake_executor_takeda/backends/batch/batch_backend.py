@@ -11,6 +11,7 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
+from snakemake_executor_takeda.backends.batch.given_definitions import check_job_definitions
 from snakemake_executor_takeda.backends.batch.listening import Ears, check_event_queues
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
@@ -69,6 +70,7 @@ class BatchBackend:
                 "say the same `region` in each of them, or in none"
             )
         check_queues(self._clients.batch_at_once, self._targets)
+        check_job_definitions(self._clients.batch_at_once, self._targets)
         self._event_queues = check_event_queues(self._clients, self._targets)
 
     def check_job(self, job: JobSpec, target: Target) -> None:
