@@ -72,6 +72,7 @@ def load_policy(
                 efa=target.efa,
                 options=checked.options[name],
                 retry=(target.retry or entry.retry).rules(),
+                source=f"{document.file}:{document.line(('targets', name))}",
             )
             for name, target in entry.targets.items()
         },

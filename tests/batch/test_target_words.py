@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
-from batch_fakes import MODEL, submission, target
+from batch_fakes import MODEL, FakeClients, context, submission, target
 from botocore.validate import ParamValidator
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.definitions import (
     MAX_BYTES,
     container_properties,
@@ -361,6 +362,30 @@ def test_a_misspelt_word_is_answered_with_the_nearest_valid_one(tmp_path, words,
         load_policy(policy, {"batch": BatchOptions}, {})
     assert said in str(caught.value)
     assert "line 3" in str(caught.value) or ":3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("queue: p", "the job queue 'p' does not exist"),
+        ("queue: q, share_identifier: lab", "leave out `share_identifier: lab`"),
+        ("queue: q, architecture: arm64, instances: [c7i]", "architecture arm64, but c7i"),
+        ("queue: q, job_definition: none", "the job definition 'none' does not exist"),
+        ("queue: q, region: eu-west-1", "eu-west-1"),
+    ],
+)
+def test_what_does_not_fit_the_service_is_told_with_the_policys_line(tmp_path, words, said):
+    policy = tmp_path / "routing.yaml"
+    policy.write_text(
+        "version: 1\ntargets:\n  good: {backend: batch, queue: q}\n"
+        f"  bad: {{backend: batch, {words}}}\ndefault: good\n"
+    )
+    targets = [*load_policy(policy, {"batch": BatchOptions}, {}).targets.values()]
+    with pytest.raises(TakedaError) as caught:
+        BatchBackend(targets, context(), FakeClients()).check()
+    (line,) = [line for line in str(caught.value).splitlines() if "'bad'" in line]
+    assert line.strip().startswith(f"{policy}:4: target 'bad': ")
+    assert said in line
 
 
 def test_nothing_is_sent_that_was_not_asked_for():

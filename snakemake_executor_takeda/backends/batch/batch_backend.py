@@ -66,8 +66,11 @@ class BatchBackend:
         if len(self._regions) > 1:
             raise TakedaError(
                 "the AWS Batch targets of one run are in one region, not in "
-                f"{', '.join(sorted(str(region or 'the default one') for region in self._regions))}: "
-                "say the same `region` in each of them, or in none"
+                f"{len(self._regions)}: say the same `region` in each of them, or in none"
+                + "".join(
+                    f"\n  {target.where}: {target.options.region or 'the default region'}"
+                    for target in self._targets
+                )
             )
         check_queues(self._clients.batch_at_once, self._targets)
         check_job_definitions(self._clients.batch_at_once, self._targets)

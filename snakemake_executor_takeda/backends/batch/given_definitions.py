@@ -22,7 +22,7 @@ def check_job_definitions(batch: BatchClient, targets: Sequence[Target]) -> None
     from botocore.exceptions import ClientError
 
     given = {
-        target.options.job_definition: target.name
+        target.options.job_definition: target.where
         for target in reversed(targets)
         if target.options.job_definition
     }
@@ -36,7 +36,7 @@ def check_job_definitions(batch: BatchClient, targets: Sequence[Target]) -> None
             problem = f" cannot be looked up ({aws.error_code(error)}): {aws.error_message(error)}."
         if problem:
             problems.append(
-                f"target {target!r}: the job definition {text!r}{problem} Correct `job_definition`, or "
+                f"{target}: the job definition {text!r}{problem} Correct `job_definition`, or "
                 "leave it out: then one is made from the target's options"
             )
     if problems:

@@ -204,7 +204,7 @@ class Ears:
 def check_event_queues(clients: Clients, targets: Iterable[Target]) -> dict[str, str]:
     """URL by `event_queue`, for those that targets name. Raises TakedaError where one cannot be read."""
     first_target = {
-        target.options.event_queue: target.name for target in targets if target.options.event_queue
+        target.options.event_queue: target.where for target in targets if target.options.event_queue
     }
     return {queue: _checked(clients.sqs, queue, name) for queue, name in first_target.items()}
 
@@ -212,7 +212,7 @@ def check_event_queues(clients: Clients, targets: Iterable[Target]) -> dict[str,
 def _checked(sqs: Any, queue: str, target: str) -> str:
     from botocore.exceptions import ClientError
 
-    where = f"target {target!r}: the SQS queue {queue!r} of `event_queue`"
+    where = f"{target}: the SQS queue {queue!r} of `event_queue`"
     _, region = _place(queue)
     if region and region != sqs.meta.region_name:
         raise TakedaError(

@@ -155,7 +155,7 @@ def _with(target: Target, more: Mapping[str, Any], old: OldSettings) -> BatchOpt
         return options.having(more)
     except ValidationError as error:
         origins = ", ".join(old.origins[word] for word in more)
-        raise TakedaError(f"target {target.name!r} with {origins}: {_text(error)}") from None
+        raise TakedaError(f"{target.where} with {origins}: {_text(error)}") from None
 
 
 def _check(old: OldSettings) -> None:

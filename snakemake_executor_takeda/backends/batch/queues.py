@@ -108,7 +108,7 @@ def queue_problem(
 
 
 def _where(target: Target) -> str:
-    return f"target {target.name!r}: the job queue {target.options.queue!r}"
+    return f"{target.where}: the job queue {target.options.queue!r}"
 
 
 def _share_problem(target: Target, queue: Any, where: str) -> str | None:
