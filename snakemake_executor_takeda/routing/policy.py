@@ -27,6 +27,8 @@ class Route:
     """None where there is no target for such jobs."""
     needs: str = ""
     """The backend that such jobs need, where `to` is None."""
+    when: str = ""
+    """The conditions as a policy file has them, shortened; empty without such a file."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def load_policy(
                 label=f"route {number + 1} ({document.file}:{document.line(('routes', number))})",
                 conditions=conditions_of(route.when),
                 to=route.to,
+                when=document.written(("routes", number, "when")),
             )
             for number, route in enumerate(entry.routes)
         ),
