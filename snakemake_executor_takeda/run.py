@@ -156,8 +156,10 @@ class Run:
         self._dispatcher.stop()
         for lane in lanes:
             lane.stop()
-        for thread in (self._dispatcher, *lanes):
-            _join(thread, CANCEL_TIMEOUT_SECONDS)
+        _join(self._dispatcher, CANCEL_TIMEOUT_SECONDS)
+        for lane in lanes:
+            # After a Ctrl-C only a poll can be under way, and nobody needs its answer.
+            _join(lane, CANCEL_GRACE_SECONDS if self._cancelled else CANCEL_TIMEOUT_SECONDS)
         self._outcomes.put(None)
         _join(self._reporter, CANCEL_TIMEOUT_SECONDS)
         try:
@@ -612,9 +614,10 @@ class Run:
     def _cancel_lane(self, lane: Lane) -> None:
         # A submission under way is accepted first; it would be an orphan otherwise. One that is stuck
         # is not waited for before the others are ended.
+        ended: set[str] = set()
         for patience in (CANCEL_GRACE_SECONDS, CANCEL_TIMEOUT_SECONDS):
             lane.join(patience)
-            active = lane.active()
+            active = [one for one in lane.active() if one.submission.submission_id not in ended]
             try:
                 lane.backend.cancel(active)
             except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
@@ -622,7 +625,8 @@ class Run:
                 return
             task_ids = [task_id for one in active for task_id in one.open_task_ids]
             self._record(partial(self._ledger.cancel, task_ids))
-            if not lane.is_alive():
+            ended |= {one.submission.submission_id for one in active}
+            if not lane.is_sending:
                 return
 
     def _close_all(self) -> None:

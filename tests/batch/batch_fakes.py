@@ -239,6 +239,7 @@ class FakeLogs:
 class FakeClients:
     def __init__(self, batch=None):
         self.batch = self.batch_once = self.batch_at_once = batch or FakeBatch()
+        self.batch_ending = self.batch
         self.s3 = FakeS3()
         self.logs = FakeLogs()
         self.console = None

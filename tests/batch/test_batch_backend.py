@@ -18,8 +18,8 @@ from batch_fakes import (
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch import api, cancelling, explaining, patience, polling
 from snakemake_executor_takeda.backends.batch import backend as factory
-from snakemake_executor_takeda.backends.batch import cancelling, explaining, patience, polling
 from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
@@ -746,6 +746,44 @@ def test_throttling_while_cancelling_is_waited_out(clients, batch):
     assert cancel(clients, active, clock=clock, sleep=clock.sleep) == set()
     assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
     assert clock.now < cancelling.PATIENCE_S
+
+
+def test_throttling_without_an_end_is_told_and_bounded(clients, batch, caplog):
+    clock = Clock()
+    active = [submitted(clients, count) for count in (1, 3)] + [
+        watched_single(clients, number) for number in range(2, 120)
+    ]
+    real = batch._called
+
+    def throttled(call, arguments):
+        real(call, arguments)
+        clock.now += 1
+        raise busy(call)
+
+    batch._called = throttled
+    batch.calls.clear()
+    assert len(cancel(clients, active, clock=clock, sleep=clock.sleep)) == 120
+    assert clock.now <= cancelling.WAIT_S + 2, "and the calls under way"
+    assert 3 <= caplog.text.count("still ending 122 jobs: AWS Batch is slow") <= 5
+    assert "these 120 jobs" in caplog.text
+    assert "has ended" not in caplog.text
+
+
+def test_no_page_is_sent_when_the_time_is_up(batch):
+    ids = [f"job{number}" for number in range(120)]
+    refused = api.terminate_jobs(batch, ids, "x", is_late=lambda: True)
+    assert refused.keys() == set(ids)
+    assert not batch.calls
+
+
+def test_how_many_were_ended_is_said(clients, batch, caplog):
+    clock = Clock()
+    active = [submitted(clients, 3), watched_single(clients, 2)]
+    cancel(clients, active, clock=clock, sleep=clock.sleep)
+    assert caplog.messages == ["AWS Batch has ended 4 jobs"]
+    caplog.clear()
+    cancel(clients, [watched_single(clients, 3)], clock=clock, sleep=clock.sleep)
+    assert caplog.messages == ["AWS Batch has ended 1 job"]
 
 
 def test_a_page_that_is_refused_does_not_keep_the_others(clients, batch):

@@ -11,6 +11,8 @@ from snakemake_executor_takeda.dispatching import Ready
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.run import OpenJob, Run
 from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
     FailureKind,
     File,
     JobSpec,
@@ -19,6 +21,7 @@ from snakemake_executor_takeda.values import (
     Placement,
     RetryRules,
     Shape,
+    Submission,
     Target,
     Update,
 )
@@ -132,3 +135,34 @@ def test_a_job_that_ran_out_of_memory_is_sent_again_with_more_and_that_is_said(r
     assert said == ["takeda: r (job 0): out_of_memory: killed. It is sent again to t with 2000 MB."]
     (again,) = run.sent
     assert again.job.shape.mem_mb == 2000
+
+
+class FakeLane:
+    """A lane that outlives the first wait; what it sends meanwhile is accepted then."""
+
+    def __init__(self, *, is_sending):
+        self.is_sending = is_sending
+        self.ended = []
+        self.backend = SimpleNamespace(cancel=self._cancel)
+        self._waits = 0
+
+    def join(self, timeout):
+        self._waits += 1
+
+    def active(self):
+        return [self._one(f"s{number}") for number in range(self._waits)]
+
+    def _one(self, name):
+        one = Submission(name, name, TARGET, ())
+        return Active(one, Accepted(name, {}), frozenset())
+
+    def _cancel(self, active):
+        self.ended.append([one.submission.submission_id for one in active])
+
+
+def test_ctrl_c_ends_each_submission_once_and_waits_for_nothing_but_sending(run):
+    polling, sending = FakeLane(is_sending=False), FakeLane(is_sending=True)
+    run._cancel_lane(polling)
+    run._cancel_lane(sending)
+    assert polling.ended == [["s0"]]
+    assert sending.ended == [["s0"], ["s1"]]
