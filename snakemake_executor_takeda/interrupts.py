@@ -1,15 +1,25 @@
-"""Ctrl-C is said once: from the first on, further ones must not cut short the ending of jobs."""
+"""Ctrl-C takes effect, once: from then on, further ones must not cut short the ending of jobs."""
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
+PATIENCE_SECONDS = 5.0
+"""After which a Ctrl-C that has had no effect is said again."""
 
-def only_the_first_interrupt() -> Callable[[], None]:
-    """Let the first Ctrl-C raise KeyboardInterrupt as ever, and ignore all that follow.
+
+def one_interrupt(
+    has_effect: Callable[[], bool], patience_seconds: float = PATIENCE_SECONDS
+) -> Callable[[], None]:
+    """Let a Ctrl-C raise KeyboardInterrupt as ever, and ignore those that follow.
+
+    Python drops an exception that is raised in a finalizer or a callback, be it this one. So where
+    `has_effect` is still false some time later, it is raised once more.
 
     Returns what puts things back. Does nothing outside the main thread, or where somebody else
     already handles Ctrl-C.
@@ -19,15 +29,33 @@ def only_the_first_interrupt() -> Callable[[], None]:
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     ):
         return lambda: None
+    # Of what threads wait for, the one thing that a signal handler may use at any moment.
+    raised: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    main_thread = threading.get_ident()
+    quiet_until = 0.0
 
-    def first(number: int, frame: FrameType | None) -> None:
-        # Not SIG_IGN: what is started to end the jobs would inherit it.
-        signal.signal(signal.SIGINT, lambda number, frame: None)
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal quiet_until
+        if has_effect() or time.monotonic() < quiet_until:
+            return
+        quiet_until = time.monotonic() + patience_seconds / 2
+        raised.put(True)
         raise KeyboardInterrupt
 
+    def say_again() -> None:
+        while raised.get():
+            try:
+                if not raised.get(timeout=patience_seconds):
+                    return
+            except queue.Empty:
+                if not has_effect():
+                    signal.pthread_kill(main_thread, signal.SIGINT)
+
     def put_back() -> None:
+        raised.put(False)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGINT, first)
+    threading.Thread(target=say_again, name="takeda-interrupts", daemon=True).start()
+    signal.signal(signal.SIGINT, handle)
     return put_back

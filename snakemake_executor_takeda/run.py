@@ -23,7 +23,7 @@ from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import EventLog
-from snakemake_executor_takeda.interrupts import only_the_first_interrupt
+from snakemake_executor_takeda.interrupts import one_interrupt
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.summary import Summary
@@ -156,8 +156,10 @@ class Run:
         self._dispatcher.stop()
         for lane in lanes:
             lane.stop()
-        for thread in (self._dispatcher, *lanes):
-            _join(thread, CANCEL_TIMEOUT_SECONDS)
+        _join(self._dispatcher, CANCEL_TIMEOUT_SECONDS)
+        for lane in lanes:
+            # After a Ctrl-C only a poll can be under way, and nobody needs its answer.
+            _join(lane, CANCEL_GRACE_SECONDS if self._cancelled else CANCEL_TIMEOUT_SECONDS)
         self._outcomes.put(None)
         _join(self._reporter, CANCEL_TIMEOUT_SECONDS)
         try:
@@ -349,7 +351,7 @@ class Run:
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "
             f"{outcome.reason.rstrip('.')}. "
-            f"It is sent again to {step.target}."
+            f"It is sent again to {step.target}{f' with {step.mem_mb} MB' if step.mem_mb else ''}."
         )
         reason = f"sent again after: {step.reason}"
         open_job.placement = self._as_of(spec, Placement(self._targets[step.target], (reason,)))
@@ -490,7 +492,7 @@ class Run:
         self._closers.append(gc.unfreeze)
         self._reporter.start()
         self._dispatcher.start()
-        self._closers.append(only_the_first_interrupt())
+        self._closers.append(one_interrupt(lambda: self._cancelled))
 
     def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
         """One job of each rule that will run, and where it would go.
@@ -622,9 +624,10 @@ class Run:
     def _cancel_lane(self, lane: Lane) -> None:
         # A submission under way is accepted first; it would be an orphan otherwise. One that is stuck
         # is not waited for before the others are ended.
+        ended: set[str] = set()
         for patience in (CANCEL_GRACE_SECONDS, CANCEL_TIMEOUT_SECONDS):
             lane.join(patience)
-            active = lane.active()
+            active = [one for one in lane.active() if one.submission.submission_id not in ended]
             try:
                 lane.backend.cancel(active)
             except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
@@ -632,7 +635,8 @@ class Run:
                 return
             task_ids = [task_id for one in active for task_id in one.open_task_ids]
             self._record(partial(self._ledger.cancel, task_ids))
-            if not lane.is_alive():
+            ended |= {one.submission.submission_id for one in active}
+            if not lane.is_sending:
                 return
 
     def _close_all(self) -> None:

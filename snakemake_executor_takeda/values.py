@@ -129,6 +129,13 @@ class Target:
     options: Any = None
     """An instance of the backend's own options model."""
     retry: RetryRules = RetryRules()
+    source: str = ""
+    """File and line where the policy gives it, `routing.yaml:4`; empty for one made from flags."""
+
+    @property
+    def where(self) -> str:
+        """The target in a message about what the policy says of it."""
+        return f"{self.source}: target {self.name!r}" if self.source else f"target {self.name!r}"
 
 
 @dataclass(frozen=True)

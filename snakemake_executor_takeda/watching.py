@@ -73,6 +73,7 @@ class Lane(threading.Thread):
         self._stopping = False
         self._cancelling = False
         self._nudged = False
+        self._sending = False
         self._errors_since: float | None = None
 
     def submit(self, submission: Submission) -> None:
@@ -90,6 +91,11 @@ class Lane(threading.Thread):
         self._cancelling = self._cancelling or cancelling
         self._stopping = True
         self._inbox.put(None)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a submission is under way, which may be accepted even after a stop."""
+        return self._sending and self.is_alive()
 
     def active(self) -> list[Active]:
         """What was accepted and has not ended."""
@@ -135,8 +141,10 @@ class Lane(threading.Thread):
             submission = self._inbox.get(timeout=timeout)
         except queue.Empty:
             return
+        self._sending = submission is not None
         if submission is not None and not self._stopping:
             self._submit(submission)
+        self._sending = False
 
     def _submit(self, submission: Submission, *, again: bool = False) -> None:
         try:

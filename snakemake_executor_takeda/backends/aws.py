@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 60
+HASTY_TIMEOUT_S = 8
 
 _THROTTLING = frozenset(
     {
@@ -56,13 +57,21 @@ _BAD_CREDENTIALS = frozenset(
     }
 )
 
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"}
+)
+
 # Building clients reads shared files and loads models; botocore does not do that thread-safely.
 _building = threading.Lock()
 
 
 @overload
 def client(
-    service: Literal["batch"], *, max_attempts: int = 8, region: str | None = None
+    service: Literal["batch"],
+    *,
+    max_attempts: int = 8,
+    region: str | None = None,
+    hasty: bool = False,
 ) -> BatchClient: ...
 @overload
 def client(
@@ -77,11 +86,17 @@ def client(
     service: Literal["logs"], *, max_attempts: int = 8, region: str | None = None
 ) -> CloudWatchLogsClient: ...
 @overload
-def client(service: str, *, max_attempts: int = 8, region: str | None = None) -> Any: ...
-def client(service: str, *, max_attempts: int = 8, region: str | None = None) -> Any:
+def client(
+    service: str, *, max_attempts: int = 8, region: str | None = None, hasty: bool = False
+) -> Any: ...
+def client(
+    service: str, *, max_attempts: int = 8, region: str | None = None, hasty: bool = False
+) -> Any:
     """A boto3 client with adaptive retries and bounded waits; safe to share between threads.
 
-    `region` is None for AWS's own setting. Give `max_attempts=1` where a call must not be sent twice, 2 where a person waits for the answer.
+    `region` is None for AWS's own setting. Give `max_attempts=1` where a call must not be sent twice, 2
+    where a person waits for the answer. A `hasty` one neither repeats nor paces calls, and waits for an
+    answer only HASTY_TIMEOUT_S: for who has a time limit of his own.
     Raises TakedaError where the region or the profile is missing.
     """
     import boto3
@@ -92,9 +107,11 @@ def client(service: str, *, max_attempts: int = 8, region: str | None = None) ->
         core = botocore.session.get_session()
         core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
         config = Config(
-            retries={"mode": "adaptive", "total_max_attempts": max_attempts},
+            retries={"mode": "standard", "total_max_attempts": 1}
+            if hasty
+            else {"mode": "adaptive", "total_max_attempts": max_attempts},
             connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
+            read_timeout=HASTY_TIMEOUT_S if hasty else READ_TIMEOUT_S,
             user_agent_extra="snakemake-executor-plugin-takeda",
         )
         if endpoint_overridden(core, service):
@@ -186,6 +203,11 @@ def http_status(error: ClientError) -> int:
 def is_throttling(error: ClientError) -> bool:
     """True where the service refused the call only because there were too many."""
     return error_code(error) in _THROTTLING or http_status(error) == 429
+
+
+def is_denied(error: ClientError) -> bool:
+    """True where the role may not make the call."""
+    return error_code(error) in _DENIED or http_status(error) == 403
 
 
 def split_s3_uri(uri: str) -> tuple[str, str]:

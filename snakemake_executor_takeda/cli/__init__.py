@@ -9,32 +9,34 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from snakemake_executor_takeda.cli import handoff, sandbox
+from snakemake_executor_takeda.cli import handoff, policy, sandbox
+from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
 from snakemake_executor_takeda.values import TakedaError
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="takeda",
         description="Run Snakemake pipelines across AWS Batch, Slurm and AWS HealthOmics.",
         epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (handoff, sandbox):
+    for module in (handoff, policy, sandbox):
         module.register(subparsers)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `register` set its function as `run(args) -> exit status`."""
-    args = build_parser().parse_args(argv)
-    try:
-        return int(args.run(args))
-    except TakedaError as error:
-        print(f"takeda: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    with quiet_where_nobody_reads():
+        args = build_parser().parse_args(argv)
+        try:
+            return int(args.run(args))
+        except TakedaError as error:
+            print(f"takeda: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ _DRAFT = ".takeda-handoff-"
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
-    parser = subparsers.add_parser("handoff", help="run the workflows that rules hand off")
+    parser = subparsers.add_parser(
+        "handoff",
+        help="run the workflows that rules hand off",
+        description="The WDL workflows that rules hand off to HealthOmics, on this machine.",
+        epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
+        "--output vcf calls.vcf",
+    )
     commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")
     local = commands.add_parser(
         "run-local",
@@ -42,7 +49,9 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     local.add_argument(
         "--output-dir", metavar=("NAME", "PATH"), help="the same for a directory", **named
     )
-    local.add_argument("--cores", type=int, metavar="N", help="cores for all tasks (default: all)")
+    local.add_argument(
+        "--cores", type=positive, metavar="N", help="cores for all tasks (default: all)"
+    )
     local.add_argument(
         "--runner",
         choices=("process", "docker"),

@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_takeda.cli.terminal import port, positive, print_columns, whole
+
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
@@ -21,18 +23,18 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
 
     up = _add(commands, "up", _run_up, "start it", "takeda sandbox up --vcpus 8")
     up.add_argument(
-        "--port", type=_port, metavar="N", help="of Batch and HealthOmics (4610; 0: any)"
+        "--port", type=port, metavar="N", help="of Batch and HealthOmics (4610; 0: any)"
     )
-    up.add_argument("--s3-port", type=_port, metavar="N", help="of S3 and the rest (4611; 0: any)")
+    up.add_argument("--s3-port", type=port, metavar="N", help="of S3 and the rest (4611; 0: any)")
     up.add_argument(
         "--vcpus",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="vCPUs of each compute environment (this machine's, at least 4)",
     )
     up.add_argument(
         "--memory",
-        type=_positive,
+        type=positive,
         metavar="MIB",
         help="MiB of memory of each compute environment (this machine's)",
     )
@@ -82,7 +84,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def _add_slurm_options(up: argparse.ArgumentParser) -> None:
     up.add_argument(
-        "--nodes", type=_positive, default=4, metavar="N", help="nodes of the default partition (4)"
+        "--nodes", type=positive, default=4, metavar="N", help="nodes of the default partition (4)"
     )
     up.add_argument(
         "--layout",
@@ -102,10 +104,10 @@ def _add_slurm_options(up: argparse.ArgumentParser) -> None:
         help="run the Slurm of this root file system, made by scripts/make-slurm-root (as root only)",
     )
     up.add_argument(
-        "--max-array-size", type=_positive, default=1001, metavar="N", help="MaxArraySize (1001)"
+        "--max-array-size", type=positive, default=1001, metavar="N", help="MaxArraySize (1001)"
     )
     up.add_argument(
-        "--max-job-count", type=_positive, default=10_000, metavar="N", help="MaxJobCount (10000)"
+        "--max-job-count", type=positive, default=10_000, metavar="N", help="MaxJobCount (10000)"
     )
 
 
@@ -139,9 +141,9 @@ def _add_faults(commands: argparse._SubParsersAction[Any]) -> None:
     wanted.add_argument("--job", metavar="GLOB", help="only jobs of such names")
     wanted.add_argument("--queue", metavar="GLOB", help="only jobs of such queues")
     wanted.add_argument("--call", metavar="GLOB", help="only such calls: SubmitJob, Describe*")
-    wanted.add_argument("--times", type=_positive, metavar="N", help="at most so often")
+    wanted.add_argument("--times", type=positive, metavar="N", help="at most so often")
     wanted.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another one, other jobs (0)"
+        "--seed", type=whole, default=0, metavar="N", help="another one, other jobs (0)"
     )
     cleared = _add(
         faults,
@@ -301,10 +303,7 @@ def _show_faults(facts: dict[str, Any], as_json: bool) -> int:
         only = ", ".join(f"{name} {fault[name]}" for name in selectors if name in fault) or "-"
         amount = f"{fault['amount']:g}"
         rows.append((word, amount, only, str(fault["seed"]), str(fault["injected"])))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+    print_columns(rows)
     return 0
 
 
@@ -376,18 +375,3 @@ def _check_extra() -> None:
             f"the sandbox needs {', '.join(missing)}: "
             "install `snakemake-executor-plugin-takeda[sandbox]`"
         )
-
-
-def _port(text: str) -> int:
-    return _whole(text, range(65536), "no port: give 0 to 65535")
-
-
-def _positive(text: str) -> int:
-    return _whole(text, range(1, 2**31), "not a whole number of at least 1")
-
-
-def _whole(text: str, good: range, otherwise: str) -> int:
-    number = int(text) if text.isdecimal() else -1
-    if number not in good:
-        raise argparse.ArgumentTypeError(f"{text} is {otherwise}")
-    return number

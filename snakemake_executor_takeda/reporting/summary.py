@@ -80,7 +80,9 @@ def _most(reasons: Counter[str]) -> str:
     if not reasons:
         return "–"
     (first, _), *others = reasons.most_common()
-    return f"{first} (and {len(others)} other reasons)" if others else first
+    if not others:
+        return first
+    return f"{first} (and {len(others)} other reason{'s' if len(others) > 1 else ''})"
 
 
 def _wall(seconds: list[float]) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
 
 from snakemake_executor_takeda.values import JobSpec
 
@@ -95,8 +95,8 @@ class When(BaseModel):
         None, description='Globs on wildcard values: {sample: "T*"}.', min_length=1
     )
     container: Glob | None = Field(None, description="Glob on the rule's container image.")
-    mpi: bool | None = Field(None, description="Whether the rule sets `mpi`.")
-    handoff: bool | None = Field(None, description="Whether the rule sets `handoff`.")
+    mpi: StrictBool | None = Field(None, description="Whether the rule sets `mpi`.")
+    handoff: StrictBool | None = Field(None, description="Whether the rule sets `handoff`.")
     attempt: Compared | None = Field(None, description="Snakemake's attempt, from 1.")
     input_gb: Compared | None = Field(
         None, description="Size of all input files in GB (10^9 bytes), where it is known."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -58,44 +58,76 @@ def report(
 ) -> None:
     """Add what `model` found wrong at `base` of the document to the problems.
 
-    `words` are valid beside the model's own, `foreign` maps words of other backends to them.
+    `words` are valid beside the model's own, `foreign` maps words of other backends to them. A
+    validator's message may hold several mistakes, one a line. A field with `repr=False` is not shown.
     """
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    explained = {
+        (*inner[:-1], near)
+        for inner in (detail["loc"] for detail in details if detail["type"] == "extra_forbidden")
+        if (near := nearest(str(inner[-1]), _known(model, inner, words)))
+    }
+    for detail in details:
         inner: Location = detail["loc"]
-        location = base + inner
-        word = shown(location[-1]) if location else ""
-        where = owner(location[:-1])
-        given = f"`{word}: {document.written(location)}`"
+        if inner[-1:] == ("[key]",):  # pydantic's mark for a mapping's word that is wrong itself
+            inner = inner[:-1]
         if not inner:  # about the whole, not about one word
-            problems.add(document.line(base), f"{owner(base)}: {_said(detail)}.")
-            continue
-        if isinstance(location[-1], int):
-            where, given = owner(location), f"`{document.written(location)}`"
-        line = document.line(location)
-        match detail["type"]:
-            case "missing":
-                field = _fields(model_at(model, inner[:-1])).get(str(inner[-1]))
-                about = field.description if field is not None else None
-                text = f"{where} lacks `{word}`" + (f" ({about.rstrip('.')})." if about else ".")
-                near = nearest(word, document.keys(location[:-1]))
-                text += f" Is `{near}` meant to be it?" if near else ""
-            case "extra_forbidden" if word in foreign:
-                text = f"{where}: `{word}` is a word of {foreign[word]} targets only: remove it."
-            case "extra_forbidden":
-                known = set(_fields(model_at(model, inner[:-1]))) | (
-                    set(words) if len(inner) == 1 else set()
-                )
-                text = f"{where}: unknown word `{word}`. {did_you_mean(word, known, 'Words')}"
-            case "literal_error":
-                choices = [c.strip().strip("'") for c in _expected(detail)]
-                text = f"{where}: {given} must be {' or '.join(choices)}."
-                near = nearest(document.written(location), choices)
-                text += f" Did you mean {near}?" if near else ""
-            case "value_error" | "assertion_error":
-                text = f"{where}: {given}: {_said(detail)}."
-            case kind:
-                text = f"{where}: {given} {_wanted(kind, detail['msg'])}."
-        problems.add(line, text)
+            texts = [f"{owner(base)}: {said}" for said in _said(detail)]
+        elif detail["type"] == "missing" and inner in explained:
+            continue  # its misspelling is complained about
+        elif detail["type"] == "extra_forbidden":
+            texts = [_unknown(document, base + inner, _known(model, inner, words), foreign)]
+        else:
+            texts = _about_a_word(detail, model, document, base, inner)
+        for text in texts:
+            problems.add(document.line(base + inner), text)
+
+
+def _unknown(
+    document: Document, location: Location, known: Collection[str], foreign: Mapping[str, str]
+) -> str:
+    word, where = shown(location[-1]), owner(location[:-1])
+    if word in foreign:
+        return f"{where}: `{word}` is a word of {foreign[word]} targets only: remove it."
+    return f"{where}: unknown word `{word}`. {did_you_mean(word, known, 'Words')}"
+
+
+def _about_a_word(
+    detail: Any, model: type[BaseModel], document: Document, base: Location, inner: Location
+) -> list[str]:
+    location = base + inner
+    word, where = shown(location[-1]), owner(location[:-1])
+    field = _fields(model_at(model, inner[:-1])).get(str(inner[-1]))
+    about = f" ({field.description.rstrip('.')})" if field and field.description else ""
+    outermost = _fields(model).get(str(inner[0]))
+    written = document.written(location) if outermost is None or outermost.repr else "…"
+    given = f"`{word}: {written}`"
+    if isinstance(location[-1], int):
+        where, given = owner(location), f"`{written}`"
+    match detail["type"]:
+        case "missing":
+            near = nearest(word, document.keys(location[:-1]))
+            hint = f" Is `{near}` meant to be it?" if near else ""
+            return [f"{where} lacks `{word}`{about}.{hint}"]
+        case "literal_error":
+            choices = [c.strip().strip("'") for c in _expected(detail)]
+            near = nearest(written, choices)
+            hint = f" Did you mean {near}?" if near else ""
+            return [f"{where}: {given} must be {' or '.join(choices)}.{hint}"]
+        case "value_error" | "assertion_error":
+            return [f"{where}: {given}: {said}" for said in _said(detail)]
+        case kind if kind in _WANTED:
+            return [f"{where}: {given} {_WANTED[kind]}."]
+        case kind if kind in _WANTED_NUMBER:
+            wanted = _WANTED_NUMBER[kind].format_map(detail.get("ctx", {}))
+            return [f"{where}: {given} must be {wanted}{about}."]
+    message = str(detail["msg"]).rstrip(".")
+    return [f"{where}: {given} is not valid: {message[:1].lower()}{message[1:]}{about}."]
+
+
+def _known(model: type[BaseModel], inner: Location, words: Collection[str]) -> set[str]:
+    """The words that could stand in the place of the last one of a location below `model`."""
+    return set(_fields(model_at(model, inner[:-1]))) | (set(words) if len(inner) == 1 else set())
 
 
 def model_at(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
@@ -134,14 +166,11 @@ def _fields(model: type[BaseModel] | None) -> dict[str, Any]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
-def _said(detail: Any) -> str:
-    """A validator's own words."""
-    return (
-        str(detail["msg"])
-        .removeprefix("Value error, ")
-        .removeprefix("Assertion failed, ")
-        .rstrip(".")
-    )
+def _said(detail: Any) -> Iterator[str]:
+    """A validator's own words, each mistake a sentence."""
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    for line in message.splitlines():
+        yield line if line.endswith(("?", "…")) else f"{line.rstrip('.')}."
 
 
 def _expected(detail: Any) -> list[str]:
@@ -151,7 +180,7 @@ def _expected(detail: Any) -> list[str]:
 _WANTED = {
     "string_type": "must be one text; put a number or true/false in quotes",
     "string_too_short": "must not be empty",
-    "bool_type": "must be true or false",
+    "bool_type": "must be true or false, without quotes",
     "bool_parsing": "must be true or false",
     "list_type": "must be a list: [one, two]",
     "tuple_type": "must be a list: [one, two]",
@@ -160,6 +189,13 @@ _WANTED = {
     "too_short": "must not be empty",
 }
 
-
-def _wanted(kind: str, message: str) -> str:
-    return _WANTED.get(kind) or f"is not valid: {message[:1].lower()}{message[1:].rstrip('.')}"
+_NUMBER, _WHOLE = "a number", "a whole number"
+_WANTED_NUMBER = {
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), _NUMBER),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+"""Beside what the word means, which names the unit."""

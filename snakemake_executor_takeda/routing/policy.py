@@ -27,6 +27,8 @@ class Route:
     """None where there is no target for such jobs."""
     needs: str = ""
     """The backend that such jobs need, where `to` is None."""
+    when: str = ""
+    """The conditions as a policy file has them, shortened; empty without such a file."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def load_policy(
                 efa=target.efa,
                 options=checked.options[name],
                 retry=(target.retry or entry.retry).rules(),
+                source=f"{document.file}:{document.line(('targets', name))}",
             )
             for name, target in entry.targets.items()
         },
@@ -80,6 +83,7 @@ def load_policy(
                 label=f"route {number + 1} ({document.file}:{document.line(('routes', number))})",
                 conditions=conditions_of(route.when),
                 to=route.to,
+                when=document.written(("routes", number, "when")),
             )
             for number, route in enumerate(entry.routes)
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from snakemake_executor_takeda.routing.conditions import When
 from snakemake_executor_takeda.values import RetryRules
@@ -61,7 +61,7 @@ class TargetEntry(BaseModel):
     fallback: str | None = Field(
         None, description="Target that takes over when this one loses its machines or has none."
     )
-    efa: bool = Field(False, description="Whether its nodes have an Elastic Fabric Adapter.")
+    efa: StrictBool = Field(False, description="Whether its nodes have an Elastic Fabric Adapter.")
     retry: RetryEntry | None = Field(
         None,
         description="How often its failures are repeated; instead of the policy's own `retry`.",

@@ -73,16 +73,31 @@ class Document:
         return self.mark(location).line
 
     def written(self, location: Location) -> str:
-        """A scalar as it is written, fit for a message; never the value of a variable."""
+        """A value as it is written, fit for a message; never the value of a variable."""
+        return shown(self._written(location))
+
+    def _written(self, location: Location) -> str:
         mark = self.marks.get(location)
-        return shown(mark.text if mark and mark.text is not None else "…")
+        if mark is None:
+            return "…"
+        if mark.text is not None:
+            return mark.text
+        here = self._at(location)
+        if isinstance(here, list):
+            return f"[{', '.join(self._written((*location, i)) for i in range(len(here)))}]"
+        inside = (f"{word}: {self._written((*location, word))}" for word in here)
+        return f"{{{', '.join(inside)}}}"
 
     def keys(self, location: Location) -> list[str]:
         """The words of the mapping there, none where there is something else."""
+        here = self._at(location)
+        return list(here) if isinstance(here, dict) else []
+
+    def _at(self, location: Location) -> Any:
         here = self.value
         for step in location:
             here = here[step]
-        return list(here) if isinstance(here, dict) else []
+        return here
 
 
 def shown(text: object) -> str:

@@ -34,6 +34,8 @@ _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 
 def main() -> int:
     args = _parse()
+    if args.mpi:
+        _allow_root_to_launch()
     started = time.time()
     usage = _usage() if args.exit_records else None
     index = args.index if args.index is not None else _index_from_environment()
@@ -61,6 +63,7 @@ def _parse() -> argparse.Namespace:
     slurm = parser.add_argument_group("a job with ranks on Slurm")
     slurm.add_argument("--allocation", action="store_true", help="it may have several nodes")
     slurm.add_argument("--efa", action="store_true", help="every node must have an EFA device")
+    parser.add_argument("--mpi", action="store_true", help="a launcher may start ranks as root")
     several = parser.add_argument_group("a job of several nodes")
     several.add_argument("--nodes", help="s3:// URI below which the nodes find each other")
     several.add_argument("--node-wait", type=float, default=900.0, help="seconds to wait for all")
@@ -69,6 +72,13 @@ def _parse() -> argparse.Namespace:
     several.add_argument("--cpus-per-rank", type=int, default=1)
     several.add_argument("--efa-devices", type=int, default=0, help="that must be on every node")
     return parser.parse_args()
+
+
+def _allow_root_to_launch() -> None:
+    from snakemake_executor_takeda.worker.mpi import AS_ROOT
+
+    for name in AS_ROOT:
+        os.environ.setdefault(name, "1")
 
 
 def _index_from_environment() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import signal
 import sys
 import threading
@@ -261,5 +260,10 @@ class Hub:
 
 
 def end_task() -> None:
-    """End the task of this process as its own signal handler does."""
-    os.kill(os.getpid(), signal.SIGTERM)
+    """End the task of this process as its own signal handler does.
+
+    The signal is for the main thread, which waits for the task: one for the process may be taken by
+    another thread, and then nobody stops waiting."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGTERM)

@@ -52,6 +52,13 @@ def hydra_hosts(places: Sequence[tuple[str, int]]) -> str:
     return "".join(f"{address}:{count}\n" for address, count in places)
 
 
+AS_ROOT = (
+    *("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"),
+    *("PRTE_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"),
+)
+"""Open MPI's launcher starts nothing for root unless each is `1`."""
+
+
 def variables(
     *,
     hosts: str,
@@ -83,13 +90,7 @@ def variables(
         "HYDRA_LAUNCHER": "ssh",
         "HYDRA_LAUNCHER_EXEC": agent,
         # root in a container is not the machine's
-        **dict.fromkeys(
-            (
-                *("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"),
-                *("PRTE_ALLOW_RUN_AS_ROOT", "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"),
-            ),
-            "1",
-        ),
+        **dict.fromkeys(AS_ROOT, "1"),
     }
     # include and exclude shut each other out
     for prefix in ("OMPI_MCA_btl_tcp", "OMPI_MCA_oob_tcp", "PRTE_MCA_prte"):

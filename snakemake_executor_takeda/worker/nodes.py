@@ -124,27 +124,28 @@ def run_main(
         offer = {"address": address, "port": port, "token": token.hex()}
         write(_place(here, plan, "main"), json.dumps(offer).encode())
         try:
-            hub.wait(plan.wait_s if unfit is None else 0)
-            problem = _problem(hub, here, plan, unfit)
-            if problem is not None:
-                _say(problem[1])
-                # those that come late need not wait
-                write(_place(here, plan, "main"), json.dumps({"over": problem[1]}).encode())
-                return problem[0]
+            try:
+                hub.wait(plan.wait_s if unfit is None else 0)
+                problem = _problem(hub, here, plan, unfit)
+                if problem is not None:
+                    _say(problem[1])
+                    # those that come late need not wait
+                    write(_place(here, plan, "main"), json.dumps({"over": problem[1]}).encode())
+                    return problem[0]
 
-            def prepare(directory: Path) -> dict[str, str]:
-                hub.begin(directory)
-                return _variables(hub.addresses(), plan, private)
+                def prepare(directory: Path) -> dict[str, str]:
+                    hub.begin(directory)
+                    return _variables(hub.addresses(), plan, private)
 
-            code = task(prepare)
-            return NODE_LOST if code and hub.lost else code
+                code = task(prepare)
+                return NODE_LOST if code and hub.lost else code
+            finally:
+                hub.over()
         except SystemExit:
             # a node was lost when there was no task yet to hear of it
             if hub.lost is None:
                 raise
             return NODE_LOST
-        finally:
-            hub.over()
 
 
 def follow(here: Here, plan: Plan, fill: Callable[[Path], None]) -> int:

@@ -92,8 +92,15 @@ class FakeBatch:
 
     def describe_job_definitions(self, **arguments):
         self._called("DescribeJobDefinitions", arguments)
-        name = arguments["jobDefinitionName"]
-        return {"jobDefinitions": [d for d in self.definitions if d["jobDefinitionName"] == name]}
+        found = self.definitions
+        if name := arguments.get("jobDefinitionName"):
+            found = [d for d in found if d["jobDefinitionName"] == name]
+        if wanted := arguments.get("jobDefinitions"):
+            short = "{jobDefinitionName}:{revision}"
+            found = [d for d in found if {d["jobDefinitionArn"], short.format(**d)} & set(wanted)]
+        if status := arguments.get("status"):
+            found = [d for d in found if d["status"] == status]
+        return {"jobDefinitions": found}
 
     def register_job_definition(self, **arguments):
         self._called("RegisterJobDefinition", arguments)
@@ -232,6 +239,7 @@ class FakeLogs:
 class FakeClients:
     def __init__(self, batch=None):
         self.batch = self.batch_once = self.batch_at_once = batch or FakeBatch()
+        self.batch_ending = self.batch
         self.s3 = FakeS3()
         self.logs = FakeLogs()
         self.console = None

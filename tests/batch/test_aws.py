@@ -62,6 +62,13 @@ def test_a_dead_endpoint_is_said_at_once(monkeypatch):
         client.describe_job_queues()
 
 
+def test_a_hasty_client_neither_repeats_nor_paces():
+    config = aws.client("batch", hasty=True).meta.config
+    assert config.retries["mode"] == "standard"
+    assert config.retries["total_max_attempts"] == 1
+    assert config.read_timeout == aws.HASTY_TIMEOUT_S
+
+
 def test_s3_uris_are_taken_apart_and_put_together():
     assert aws.split_s3_uri("s3://b/a/c") == ("b", "a/c")
     assert aws.split_s3_uri("s3://b") == ("b", "")

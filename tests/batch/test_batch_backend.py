@@ -1,6 +1,7 @@
 """The backend against a Batch in memory that counts calls."""
 
 import json
+import re
 import threading
 
 import pytest
@@ -17,8 +18,8 @@ from batch_fakes import (
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch import api, cancelling, explaining, patience, polling
 from snakemake_executor_takeda.backends.batch import backend as factory
-from snakemake_executor_takeda.backends.batch import cancelling, explaining, polling
 from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
@@ -33,6 +34,7 @@ EXITED = "Essential container in task exited"
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     monkeypatch.setattr(explaining, "LATE_LOG_S", 0.0)
+    monkeypatch.setattr(patience, "PAUSES_S", (0.0,) * 8)
 
 
 @pytest.fixture
@@ -134,6 +136,120 @@ def test_a_queue_of_another_platform_is_named(clients, batch):
     BatchBackend([target()], context(), clients).check()
 
 
+def made_of(batch, **types):
+    """Queue `q` gets compute environments of these names and types."""
+    arn = "arn:aws:batch:eu-west-1:123456789012:compute-environment/{}"
+    order = [{"order": n, "computeEnvironment": arn.format(t)} for n, t in enumerate(types)]
+    batch.queues["q"]["computeEnvironmentOrder"] = order
+    batch.environments = {
+        arn.format(name): {
+            "computeEnvironmentName": name,
+            "computeEnvironmentArn": arn.format(name),
+            "computeResources": {"type": kind} if kind else {},
+        }
+        for name, kind in types.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("capacity", "platform", "types", "fix"),
+    [
+        (None, "EC2", {"a": "FARGATE"}, "a (FARGATE).*write `platform: FARGATE`"),
+        (None, "FARGATE", {"a": "SPOT"}, "a (SPOT).*write `platform: EC2`"),
+        (None, "FARGATE", {"a": "FARGATE_SPOT"}, None),
+        ("on-demand", "EC2", {"a": "SPOT", "b": "SPOT"}, "a (SPOT), b (SPOT).*`capacity: spot`"),
+        ("on-demand", "FARGATE", {"a": "FARGATE_SPOT"}, "`capacity: spot`"),
+        ("on-demand", "EC2", {"a": "EC2", "b": "SPOT"}, None),
+        ("spot", "EC2", {"a": "EC2", "b": "SPOT"}, None),
+        ("on-demand", "EC2", {"a": "SPOT", "unmanaged": None}, None),
+        (None, "EC2", {"a": "SPOT"}, None),
+    ],
+)
+def test_a_target_says_what_its_compute_environments_are(
+    clients, batch, capacity, platform, types, fix
+):
+    made_of(batch, **types)
+    role = "arn:aws:iam::123456789012:role/x"
+    said = target(capacity=capacity, platform=platform, execution_role_arn=role)
+    if fix is None:
+        BatchBackend([said], context(), clients).check()
+    else:
+        message = check_fails(clients, said)
+        assert re.search(fix.replace("(", r"\(").replace(")", r"\)"), message)
+    assert batch.calls == {"DescribeJobQueues": 1, "DescribeComputeEnvironments": 1}
+
+
+def test_spot_on_an_on_demand_queue_is_warned_of(clients, batch, caplog):
+    made_of(batch, a="EC2")
+    BatchBackend([target(capacity="spot")], context(), clients).check()
+    assert "a (EC2), the target says `capacity: spot`" in caplog.text
+
+
+def test_compute_environments_are_looked_at_once_and_only_where_it_helps(clients, batch):
+    made_of(batch, a="SPOT")
+    batch.queues["q"]["jobQueueType"] = "ECS"
+    BatchBackend([target(capacity=None)], context(), clients).check()
+    assert batch.calls["DescribeComputeEnvironments"] == 0
+    BatchBackend([target("a"), target("b")], context(), clients).check()
+    assert batch.calls["DescribeComputeEnvironments"] == 1
+
+
+def test_a_role_that_may_not_see_compute_environments_goes_on(clients, batch):
+    made_of(batch, a="SPOT")
+    denied = refusal("DescribeComputeEnvironments", "AccessDeniedException", status=403)
+    batch.errors["DescribeComputeEnvironments"] = [denied]
+    BatchBackend([target(capacity="on-demand")], context(), clients).check()
+
+
+DEFINED = "arn:aws:batch:eu-west-1:123456789012:job-definition/"
+
+
+def defined(batch, **active_revisions):
+    for name, revisions in active_revisions.items():
+        for revision in range(1, max(revisions) + 1):
+            status = "ACTIVE" if revision in revisions else "INACTIVE"
+            batch.definitions.append(
+                {
+                    "jobDefinitionName": name,
+                    "jobDefinitionArn": f"{DEFINED}{name}:{revision}",
+                    "revision": revision,
+                    "status": status,
+                }
+            )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("align", None),
+        ("align:2", None),
+        (f"{DEFINED}align:2", None),
+        (f"{DEFINED}align", None),
+        ("align:1", "no active revision; there is 'align:3'"),
+        ("align:9", "no active revision; there is 'align:3'"),
+        ("aling", "does not exist in this account and region; did you mean 'align'?"),
+        (f"{DEFINED}aling:1", "does not exist in this account and region; did you mean 'align'?"),
+        ("gone", "does not exist in this account and region."),
+    ],
+)
+def test_a_job_definition_is_looked_up_at_start(clients, batch, text, problem):
+    defined(batch, align={2, 3}, other={1})
+    batch.definitions.append({**batch.definitions[0], "jobDefinitionName": "gone"})
+    if problem is None:
+        BatchBackend([target(job_definition=text)], context(), clients).check()
+        assert batch.calls["DescribeJobDefinitions"] == 1
+    else:
+        message = check_fails(clients, target("t", job_definition=text))
+        assert f"target 't': the job definition {text!r} " in message
+        assert problem in message
+
+
+def test_without_the_right_a_job_definition_is_not_looked_up(clients, batch):
+    denied = refusal("DescribeJobDefinitions", "AccessDeniedException", status=403)
+    batch.errors["DescribeJobDefinitions"] = [denied]
+    BatchBackend([target(job_definition="align")], context(), clients).check()
+
+
 def test_without_s3_the_flag_is_named(clients, batch):
     assert "--default-storage-provider s3" in check_fails(clients, remote_prefix=None)
     assert not batch.calls
@@ -148,6 +264,35 @@ def test_missing_credentials_and_a_dead_endpoint_are_said(clients, batch):
     assert "does not accept the AWS credentials" in check_fails(clients)
     batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "AccessDeniedException")]
     assert "batch:DescribeJobQueues" in check_fails(clients)
+    batch.errors["DescribeJobQueues"] = [refusal("DescribeJobQueues", "ClientException")]
+    assert "The role needs" not in check_fails(clients)
+
+
+def test_a_busy_service_is_waited_for_at_start(clients, batch):
+    busy = [
+        refusal("DescribeJobQueues", "TooManyRequestsException", "Too Many Requests", 429),
+        refusal("DescribeJobQueues", "ServerException", "oops", 503),
+    ]
+    batch.errors["DescribeJobQueues"] = [*busy]
+    BatchBackend([target()], context(), clients).check()
+    assert batch.calls["DescribeJobQueues"] == 3
+    batch.errors["DescribeJobQueues"] = busy * 10
+    message = check_fails(clients)
+    assert "too busy" in message
+    assert "role" not in message
+
+
+def test_waiting_for_a_busy_service_takes_a_minute_and_is_told(monkeypatch, caplog):
+    monkeypatch.undo()
+    slept = []
+
+    def throttled():
+        raise refusal("GetQueueUrl", "RequestThrottled", "slow down", 400)
+
+    with pytest.raises(TakedaError, match=r"SQS was too busy .*GetQueueUrl: RequestThrottled"):
+        patience.patiently("SQS", throttled, sleep=slept.append)
+    assert 30 <= sum(slept) <= 61
+    assert caplog.text.count("SQS is busy") == 1
 
 
 # Submitting.
@@ -601,6 +746,44 @@ def test_throttling_while_cancelling_is_waited_out(clients, batch):
     assert cancel(clients, active, clock=clock, sleep=clock.sleep) == set()
     assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
     assert clock.now < cancelling.PATIENCE_S
+
+
+def test_throttling_without_an_end_is_told_and_bounded(clients, batch, caplog):
+    clock = Clock()
+    active = [submitted(clients, count) for count in (1, 3)] + [
+        watched_single(clients, number) for number in range(2, 120)
+    ]
+    real = batch._called
+
+    def throttled(call, arguments):
+        real(call, arguments)
+        clock.now += 1
+        raise busy(call)
+
+    batch._called = throttled
+    batch.calls.clear()
+    assert len(cancel(clients, active, clock=clock, sleep=clock.sleep)) == 120
+    assert clock.now <= cancelling.WAIT_S + 2, "and the calls under way"
+    assert 3 <= caplog.text.count("still ending 122 jobs: AWS Batch is slow") <= 5
+    assert "these 120 jobs" in caplog.text
+    assert "has ended" not in caplog.text
+
+
+def test_no_page_is_sent_when_the_time_is_up(batch):
+    ids = [f"job{number}" for number in range(120)]
+    refused = api.terminate_jobs(batch, ids, "x", is_late=lambda: True)
+    assert refused.keys() == set(ids)
+    assert not batch.calls
+
+
+def test_how_many_were_ended_is_said(clients, batch, caplog):
+    clock = Clock()
+    active = [submitted(clients, 3), watched_single(clients, 2)]
+    cancel(clients, active, clock=clock, sleep=clock.sleep)
+    assert caplog.messages == ["AWS Batch has ended 4 jobs"]
+    caplog.clear()
+    cancel(clients, [watched_single(clients, 3)], clock=clock, sleep=clock.sleep)
+    assert caplog.messages == ["AWS Batch has ended 1 job"]
 
 
 def test_a_page_that_is_refused_does_not_keep_the_others(clients, batch):

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import threading
+from dataclasses import replace
 
 import botocore.session
 import pytest
@@ -479,7 +480,8 @@ def test_messages_that_cannot_be_deleted_are_heard_but_not_relied_on(clients):
 
 def check_fails(clients, queue):
     with pytest.raises(TakedaError) as caught:
-        check_event_queues(clients, [target("cheap", event_queue=queue)])
+        named = replace(target("cheap", event_queue=queue), source="routing.yaml:7")
+        check_event_queues(clients, [named])
     return str(caught.value)
 
 
@@ -498,7 +500,7 @@ def test_without_a_queue_nothing_is_asked(clients):
 
 def test_an_unknown_queue_is_named_with_its_nearest(clients):
     message = check_fails(clients, "takeda-evnets")
-    assert "'cheap'" in message
+    assert message.startswith("routing.yaml:7: target 'cheap': ")
     assert "'takeda-evnets'" in message
     assert "did you mean 'takeda-events'?" in message
 
@@ -515,7 +517,7 @@ def test_a_queue_of_another_region_is_named(clients):
     "queue", ["arn:aws:sqs", "arn:aws:sns:eu-west-1:123456789012:x", "https://[x", "two words"]
 )
 def test_what_names_no_queue_is_refused_with_what_to_write(queue):
-    with pytest.raises(ValidationError, match="is no SQS queue: write its name"):
+    with pytest.raises(ValidationError, match="write the name of an SQS queue"):
         target(event_queue=queue)
 
 

@@ -170,13 +170,13 @@ def test_flags_of_the_old_plugin_win_over_its_variables():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("JOB_ROLE", "snakemake-job", ["should match"]),
+        ("JOB_ROLE", "snakemake-job", ["'snakemake-job'", "write the ARN of a role, such as arn:"]),
         ("TASK_TIMEOUT", "30", ["'30'", "60"]),
         ("TASK_TIMEOUT", "5min", ["'5min'", "seconds"]),
         ("TAGS", "a=1,novalue", ["'novalue'", "KEY=VALUE"]),
         ("JOB_TAGS", "=1", ["'=1'"]),
         ("SCHEDULING_PRIORITY", "10000", ["9999"]),
-        ("REGION", "Oregon", ["should match"]),
+        ("REGION", "Oregon", ["'Oregon'", "such as eu-central-1"]),
     ],
 )
 def test_a_wrong_value_is_told_with_its_variable(monkeypatch, name, value, words):
@@ -210,7 +210,9 @@ def test_targets_in_two_regions_are_refused_at_start():
         Target(name, "batch", options=BatchOptions(queue=name, region=region))
         for name, region in (("a", "us-west-2"), ("b", None))
     ]
-    with pytest.raises(TakedaError, match=r"default one.*us-west-2|us-west-2.*default one"):
+    with pytest.raises(
+        TakedaError, match=r"not in 2: (?s:.*)'a': us-west-2(?s:.*)'b': the default region"
+    ):
         BatchBackend(targets, context(), FakeClients()).check()
 
 

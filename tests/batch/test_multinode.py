@@ -120,6 +120,15 @@ def test_what_batch_does_not_have_is_refused_with_the_fix(changes, said):
     assert caught.value.kind == FailureKind.CONFIGURATION
 
 
+def test_on_one_node_the_worker_knows_of_the_launcher():
+    def words(shape):
+        request = job_request(one(shape), context())
+        return request["containerOverrides"]["command"]
+
+    assert "--mpi" in words(replace(SHAPE, nodes=1))
+    assert "--mpi" not in words(replace(SHAPE, nodes=1, mpi=None))
+
+
 @pytest.mark.parametrize("mpi", ["srun --mpi=pmix", "/opt/slurm/bin/srun"])
 def test_slurms_launcher_is_refused_with_the_fix(mpi):
     for nodes in (1, 3):

@@ -1,5 +1,6 @@
 """Batch's words → kind of failure, in the order that keeps exit codes from misleading."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -166,9 +167,35 @@ def test_other_failures_are_never_permanent():
 @pytest.mark.parametrize("kind", [FailureKind.NO_CAPACITY, FailureKind.CONFIGURATION])
 def test_a_job_that_was_given_up_ends_with_the_kind_it_was_given_up_for(kind):
     why = "RUNNABLE for 30 min: Host EC2 (instance i) terminated; OutOfMemoryError" + "x" * 2000
-    reason = given_up(kind, why)
+    reason = given_up(kind, why, "Raise maxvCpus")
     assert len(reason) <= 1024
-    assert outcome(failed(reason, isCancelled=True)).kind == kind
+    found = outcome(failed(reason, isCancelled=True))
+    assert found.kind == kind
+    assert found.advice == "raise maxvCpus"
+    assert "maxvCpus" not in found.reason, "said once"
+
+
+@pytest.mark.parametrize(
+    ("reason", "advice"),
+    [
+        (f"{STUCK}MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT", "ask for less in the rule"),
+        (
+            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
+            "retrieval failed: unable to retrieve secret from asm: ResourceNotFoundException",
+            "`secrets`.*`execution_role_arn`",
+        ),
+        (
+            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
+            "retrieval failed: unable to retrieve ecr registry auth",
+            "`execution_role_arn` may log in to the image's registry",
+        ),
+        ("ResourceInitializationError: failed to configure ENI", "queue, roles and network"),
+    ],
+)
+def test_what_to_do_is_what_the_reason_is_about(reason, advice):
+    found = outcome(failed(reason))
+    assert found.kind == FailureKind.CONFIGURATION
+    assert re.search(advice, found.advice)
 
 
 def test_a_failure_names_its_pages_in_the_console():

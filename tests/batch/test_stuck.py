@@ -117,9 +117,9 @@ def test_with_a_fallback_it_is_given_up_after_half_an_hour(scene):
     scene.submit(120, to)
     (note,) = scene.at(10)
     assert note.endswith("After 30 min it goes to od.")
-    scene.at(29)
+    assert scene.at(29) == []
     assert not scene.ended
-    scene.at(31)
+    assert scene.at(31) == [], "the reason was said"
     assert scene.kinds() == [FailureKind.NO_CAPACITY] * 120
     assert scene.batch.calls["CancelJobs"] == 3
     (reason,) = {outcome.reason for outcome in scene.ended.values()}
@@ -178,6 +178,9 @@ def test_what_never_fits_fails_without_a_limit_and_says_so_first(scene):
     scene.at(21)
     assert scene.kinds() == [FailureKind.CONFIGURATION] * 2
     assert "It asks for too much" in scene.ended["run1-s1-t0"].reason
+    assert scene.ended["run1-s1-t0"].advice.startswith(
+        "ask for less in the rule, or raise maxvCpus"
+    )
 
 
 def test_what_was_mended_goes_on(scene):
@@ -299,3 +302,11 @@ def test_the_limit_that_a_fallback_brings_is_sooner_than_a_long_notice(scene):
     assert not scene.ended
     scene.at(30.5)
     assert scene.kinds() == [FailureKind.NO_CAPACITY]
+
+
+def test_what_is_short_is_said_in_seconds(scene):
+    scene.submit(1, replace(target(runnable_notice=0.5, runnable_limit=1.5), fallback="od"))
+    (note,) = scene.at(2)
+    assert note.startswith("RUNNABLE for 30 s: ")
+    assert note.endswith(" After 90 s it goes to od.")
+    assert "RUNNABLE for 90 s" in scene.ended["run1-s1-t0"].reason

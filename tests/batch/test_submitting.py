@@ -170,7 +170,7 @@ def test_a_share_and_the_queues_policy_go_together(share, policy, said):
     queue = {"state": "ENABLED", "status": "VALID"}
     if policy:
         queue["schedulingPolicyArn"] = policy
-    problem = queue_problem(target(share_identifier=share), queue, [])
+    problem = queue_problem(target(share_identifier=share), queue, [], {})
     assert (said in problem) if said else problem is None
 
 

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
-from batch_fakes import MODEL, submission, target
+from batch_fakes import MODEL, FakeClients, context, submission, target
 from botocore.validate import ParamValidator
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.definitions import (
     MAX_BYTES,
     container_properties,
@@ -184,7 +185,7 @@ def test_a_mount_becomes_a_volume_and_a_mount_point(mount, volume, read_only):
         ("registry_credentials: hub", "`registry_credentials` needs `execution_role_arn`"),
         (f"secrets: {{AWS_BATCH_X: /a}}, execution_role_arn: {ROLE}", "AWS_BATCH_X"),
         (f"secrets: {{1X: /a}}, execution_role_arn: {ROLE}", "1X"),
-        ("ulimits: {nofiles: 1}", "did you mean nofile"),
+        ("ulimits: {nofiles: 1}", "Did you mean nofile"),
         ("ulimits: {nofile: '5:3'}", "above the hard one"),
         ("ulimits: {nofile: '-1:3'}", "above the hard one"),
         ("ulimits: {nofile: many}", "no limit"),
@@ -198,7 +199,7 @@ def test_a_mount_becomes_a_volume_and_a_mount_point(mount, volume, read_only):
         ("mounts: [{at: /, host: /b}]", "absolute path below /"),
         ("mounts: [{at: /a/../b, host: /b}]", "no `..`"),
         ("mounts: [{at: /a, host: /b, path: /c}]", "`path` means nothing"),
-        ("mounts: [{at: /a, efs: fsx-1}]", "pattern"),
+        ("mounts: [{at: /a, efs: fsx-1}]", "such as fs-0123456789abcdef0"),
         ("mounts: [{at: /a, efs: fs-01234567, iam: true}]", "job_role_arn"),
         (f"mounts: [{{at: /a, s3files: '{S3_FILES}'}}]", "job_role_arn"),
         ("mounts: [{at: /a, efs: fs-01234567, iam: true, encrypted: false}]", "encrypted"),
@@ -229,6 +230,119 @@ def test_a_secrets_value_given_by_mistake_is_not_repeated():
     assert "hunter" not in str(caught.value.errors()[0]["msg"])
 
 
+def told(tmp_path, words):
+    """What is said of a policy whose one target has these words: its mistakes, without file and line."""
+    policy = tmp_path / "routing.yaml"
+    policy.write_text(
+        f"version: 1\ntargets:\n  t: {{backend: batch, queue: q, {words}}}\ndefault: t\n"
+    )
+    with pytest.raises(TakedaError) as caught:
+        load_policy(policy, {"batch": BatchOptions}, {})
+    lines = str(caught.value).splitlines()
+    return [line.partition("routing.yaml:3: target t")[2] for line in lines if ":3: " in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "ulimits: {nofiles: 100, memlock: lots, stack: '9:1'}",
+            ["`memlock: lots`", "`nofiles: 100`", "`stack: 9:1`"],
+        ),
+        (
+            f"{FARGATE}, tmpfs: {{/a: 1}}, ulimits: {{nofile: 1}}, devices: [/dev/fuse], "
+            "privileged: true, shared_memory_mib: 1",
+            ["`devices`", "`privileged`", "`shared_memory_mib`", "`tmpfs`", "`ulimits`"],
+        ),
+        ("secrets: {1X: /a, DB: 'a b', C: 'c d'}", ["`1X: …`", "`C: …`", "`DB: …`"]),
+        (
+            "tags: {'aws:x': y, ok: [1, 2], 'takeda:run': z}",
+            ["`aws:x: y`", "`ok: [1, 2]`", "`takeda:run: z`"],
+        ),
+        (
+            "mounts: [{at: /a}, {at: b, host: /b}, {at: /c, host: /c, path: /x}, {at: /d, efs: x}]",
+            ["[0]: `{at: /a}`", "[1]: `at: b`", "`{at: /c, host: /c, path: /x}`", "`efs: x`"],
+        ),
+        (
+            "mounts: [{at: /a, efs: fs-01234567, access_point: x, path: /b, encrypted: false}]",
+            ["encrypted on the way", "an id of EFS", "leave `path` out"],
+        ),
+        (
+            "mounts: [{at: /a, host: /a}, {at: /a, host: /b}, {at: /c, host: /c}], tmpfs: {/c: 1}",
+            ["mounted at /a", "mounted at /c"],
+        ),
+        ("tmpfs: {fast: 0, 'a:b': 1}", ["`a:b: 1`", "`a:b: 1`", "`fast: 0`", "`fast: 0`"]),
+    ],
+)
+def test_all_mistakes_of_a_word_are_listed_with_what_was_written(tmp_path, words, said):
+    lines = told(tmp_path, words)
+    assert len(lines) == len(said), lines
+    for line, word in zip(lines, said, strict=True):
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("job_role_arn: takeda-job", "such as arn:aws:iam::123456789012:role/takeda-job."),
+        ("execution_role_arn: x", "such as arn:aws:iam::123456789012:role/takeda-job."),
+        ("mounts: [{at: /a, efs: x}]", "such as fs-0123456789abcdef0."),
+        ("mounts: [{at: /a, s3files: x}]", "such as arn:aws:s3files:eu-central-1:123456789012:"),
+        ("mounts: [{at: /a, efs: fs-01234567, path: b}]", "such as /references."),
+        ("region: Frankfurt", "such as eu-central-1."),
+        ("share_identifier: lab-a", "such as labA."),
+        ("fargate: {platform_version: new}", "such as 1.4.0."),
+        ("event_queue: 'my queue'", "such as|its URL, or its ARN"),
+        ("runnable_notice: 10m", "`runnable_notice: 10m` must be a number (Minutes "),
+        ("timeout: 0", "`timeout: 0` must be at least 1 (Minutes "),
+        ("shared_memory_mib: 1.5", "must be a whole number (MiB "),
+        ("reconcile_seconds: 1", "must be at least 5 (Seconds "),
+        ("scheduling_priority: 10000", "must be at most 9999 ("),
+        ("runnable_limit: 0", "must be more than 0 (Minutes "),
+        ("ulimits: {nofiles: 1}", "no limit is called 'nofiles'. Did you mean nofile?"),
+        ("mounts: [{att: /a, host: /a}]", "unknown word `att`. Did you mean at?"),
+        ("image: My Image", "NAME in lower case and without spaces"),
+        ("image: my/Image", "NAME in lower case"),
+        ("image: 'docker://debian'", "[REGISTRY/]NAME[:TAG][@DIGEST]"),
+        ("image: 'debian:'", "[REGISTRY/]NAME[:TAG][@DIGEST]"),
+        ("image: 'debian@sha256:12'", "[REGISTRY/]NAME[:TAG][@DIGEST]"),
+        ("log_group: a b", "such as /aws/batch/job."),
+        ("user: me me", "'1000:1000'"),
+        ("user: '1000:'", "'1000:1000'"),
+        ("init: 'yes'", "`init: yes` must be true or false, without quotes."),
+        ("read_only_root: 1", "`read_only_root: 1` must be true or false, without quotes."),
+        ("mounts: [{at: /a, host: /a, read_only: 'no'}]", "must be true or false, without quotes."),
+        ("tags: {'takeda:run': z}", "tags that begin with `takeda:` are takeda's own"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_is_expected(tmp_path, words, said):
+    (line,) = told(tmp_path, words)
+    assert any(text in line for text in said.split("|"))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "debian",
+        "debian:13",
+        "localhost/a/b-c__d",
+        "registry:5000/lab/tool:1.0_a",
+        "[::1]:5000/tool",
+        "123456789012.dkr.ecr.eu-central-1.amazonaws.com/takeda-worker:0.1.0",
+        f"public.ecr.aws/lab/tool@sha256:{'0123456789abcdef' * 4}",
+        f"quay.io/biocontainers/bwa:0.7.17--h5bf99c6_8@sha256:{'0' * 64}",
+        BatchOptions(queue="q").image,
+    ],
+)
+def test_images_of_registries_are_taken(image):
+    assert options(f"image: '{image}'").image == image
+
+
+@pytest.mark.parametrize("user", ["1000", "0:0", "biouser", "biouser:lab", "1000:lab"])
+def test_users_of_containers_are_taken(user):
+    assert options(f"user: '{user}'").user == user
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -248,6 +362,30 @@ def test_a_misspelt_word_is_answered_with_the_nearest_valid_one(tmp_path, words,
         load_policy(policy, {"batch": BatchOptions}, {})
     assert said in str(caught.value)
     assert "line 3" in str(caught.value) or ":3" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("queue: p", "the job queue 'p' does not exist"),
+        ("queue: q, share_identifier: lab", "leave out `share_identifier: lab`"),
+        ("queue: q, architecture: arm64, instances: [c7i]", "architecture arm64, but c7i"),
+        ("queue: q, job_definition: none", "the job definition 'none' does not exist"),
+        ("queue: q, region: eu-west-1", "eu-west-1"),
+    ],
+)
+def test_what_does_not_fit_the_service_is_told_with_the_policys_line(tmp_path, words, said):
+    policy = tmp_path / "routing.yaml"
+    policy.write_text(
+        "version: 1\ntargets:\n  good: {backend: batch, queue: q}\n"
+        f"  bad: {{backend: batch, {words}}}\ndefault: good\n"
+    )
+    targets = [*load_policy(policy, {"batch": BatchOptions}, {}).targets.values()]
+    with pytest.raises(TakedaError) as caught:
+        BatchBackend(targets, context(), FakeClients()).check()
+    (line,) = [line for line in str(caught.value).splitlines() if "'bad'" in line]
+    assert line.strip().startswith(f"{policy}:4: target 'bad': ")
+    assert said in line
 
 
 def test_nothing_is_sent_that_was_not_asked_for():

@@ -244,7 +244,8 @@ def test_check_names_target_and_value(
         controllers(output_uri="s3://no-such-bucket-x/runs").backend.check()
     monkeypatch.setenv("AWS_ENDPOINT_URL_OMICS", "http://127.0.0.1:9")
     monkeypatch.setattr(
-        "snakemake_executor_takeda.backends.aws.client.__kwdefaults__", {"max_attempts": 1}
+        "snakemake_executor_takeda.backends.aws.client.__kwdefaults__",
+        {"max_attempts": 1, "region": None},
     )
     with pytest.raises(TakedaError, match="HealthOmics does not answer"):
         controllers().backend.check()

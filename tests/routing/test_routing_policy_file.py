@@ -101,9 +101,18 @@ ONE_MISTAKE = [
         "`to: bb` is no target. Did you mean b?",
     ),
     ("default: a\nroutes: [{when: {mpi: true}, to: zzz}]", 4, "is no target. Targets: a, b."),
-    ("default: a\nroutes: [{when: {mpi: true}, to: [a, b]}]", 4, "`to: …` must be one text"),
+    ("default: a\nroutes: [{when: {mpi: true}, to: [a, b]}]", 4, "`to: [a, b]` must be one text"),
     ("default: a\nroutes: [{when: {mpi: true}}]", 4, "route 1 lacks `to`"),
     ("default: a\nroutes: [{to: a}]", 4, "route 1 lacks `when`"),
+    (
+        "default: a\nroutes: [{wen: {mpi: true}, to: b}]",
+        4,
+        "unknown word `wen`. Did you mean when?",
+    ),
+    ("default: a\nroutes: [{when: {mpi: 1}, to: b}]", 4, "must be true or false, without quotes"),
+    ("default: a\nshape_tolerance: 7", 4, "must be at most 1 (Jobs of one rule share an array"),
+    ("default: a\nshape_tolerance: 10%", 4, "`shape_tolerance: 10%` must be a number (Jobs of"),
+    ("default: a\nretry: {image: 2.5}", 4, "`image: 2.5` must be a whole number (Failed pulls"),
     ("default: a\nroutes: [{when: {}, to: b}]", 4, "name its target in `default`"),
     (
         "default: a\nroutes: [{when: {rule: x}, to: b, too: b}]",
@@ -111,7 +120,7 @@ ONE_MISTAKE = [
         "unknown word `too`. Did you mean to?",
     ),
     ("default: a\nroutes: [x]", 4, "route 1: `x` must hold words"),
-    ("default: a\nroutes: {x: 1}", 4, "`routes: …` must be a list"),
+    ("default: a\nroutes: {x: 1}", 4, "`routes: {x: 1}` must be a list"),
     ("default: a\nroutes: [{when: {rul: x}, to: b}]", 4, "unknown word `rul`. Did you mean rule?"),
     ("default: a\nroutes: [{when: {ruel: x}, to: b}]", 4, "Did you mean rule?"),
     ("default: a\nroutes: [{when: {wildcard: {s: x}}, to: b}]", 4, "Did you mean wildcards?"),
@@ -133,7 +142,7 @@ ONE_MISTAKE = [
     ("default: a\nroutes: [{when: {threads: [1]}, to: b}]", 4, "write a number"),
     ("default: a\nroutes: [{when: {threads: }, to: b}]", 4, "`threads` has no value"),
     ("default: a\nroutes: [{when: {mpi: srun}, to: b}]", 4, "`mpi: srun` must be true or false"),
-    ("default: a\nroutes: [{when: {rule: [x, y]}, to: b}]", 4, "`rule: …` must be one text"),
+    ("default: a\nroutes: [{when: {rule: [x, y]}, to: b}]", 4, "`rule: [x, y]` must be one text"),
     ("default: a\nroutes: [{when: {rule: ''}, to: b}]", 4, "must not be empty"),
     ("default: a\nroutes: [{when: {wildcards: x}, to: b}]", 4, "{word: value}"),
     ("default: a\nroutes: [{when: {wildcards: {}}, to: b}]", 4, "must not be empty"),
@@ -166,6 +175,7 @@ TARGET_MISTAKES = [
     ("{backend: slurm, instances: c7i}", "must be a list"),
     ("{backend: slurm, instances: [7]}", "target a, instances[0]: `7` must be one text"),
     ("{backend: slurm, efa: maybe}", "`efa: maybe` must be true or false"),
+    ("{backend: slurm, efa: 1}", "`efa: 1` must be true or false"),
     ("{backend: slurm, partition: 7}", "in quotes"),
     ("{backend: slurm, fallback: a}", "fallbacks go in a circle (a → a): cut it"),
     ("{backend: slurm, fallback: bb}", "`fallback: bb` is no target. Did you mean b?"),
@@ -228,10 +238,10 @@ default: f
 default: f
 """
     lines = mistakes(tmp_path, text).splitlines()
-    assert lines[0] == "routing.yaml has 10 mistakes:"
+    assert lines[0] == "routing.yaml has 9 mistakes:"
     numbers = [int(re.match(r"  routing.yaml:(\d+): ", line)[1]) for line in lines[1:]]
-    assert numbers == [1, 3, 4, 4, 5, 6, 8, 9, 10, 11]
-    assert "the environment variable UNSET is not set: export UNSET=…" in lines[5]
+    assert numbers == [1, 3, 4, 5, 6, 8, 9, 10, 11]
+    assert "the environment variable UNSET is not set: export UNSET=…" in lines[4]
 
 
 BAD_FILES = [

@@ -148,7 +148,7 @@ def test_no_more_run_than_the_environment_has_room_for(
     job = batch.submit(sys.executable, "-c", script, size=12)
     assert batch.until(job)["status"] == "SUCCEEDED"
     counts = [int(batch.output(batch.job(f"{job}:{index}"))) for index in range(12)]
-    assert max(counts) == 3
+    assert max(counts) <= 3
 
 
 def test_memory_gates_as_well(batch: Batch) -> None:

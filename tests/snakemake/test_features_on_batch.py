@@ -18,7 +18,7 @@ import helper
 SAMPLES = ["a", "b"]
 
 rule all:
-    input: "report.txt", "gathered.txt", "tree", "piped.txt"
+    input: "report.txt", "gathered.txt", "gathered_here.txt", "after_two.txt", "tree", "piped.txt"
 
 rule from_function:
     input: lambda wildcards: f"raw/{wildcards.sample}.txt"
@@ -72,8 +72,30 @@ rule square:
 rule gather:
     input: parts
     output: "gathered.txt"
+    shell: "cat {input} < /dev/null > {output}"
+
+rule gather_here:
+    input: parts
+    output: "gathered_here.txt"
     localrule: True
-    shell: "cat {input} > {output}"
+    shell: "cat {input} < /dev/null > {output}"
+
+checkpoint choose:
+    input: "parts"
+    output: "chosen.txt"
+    shell: "echo 2 > {output}"
+
+def chosen(wildcards):
+    # A second checkpoint, known only once the first is there.
+    found = glob_wildcards(os.path.join(checkpoints.split.get().output[0], "{n}.txt")).n
+    with checkpoints.choose.get().output[0].open() as file:
+        wanted = file.read().strip()
+    return [f"squared/{n}.txt" for n in found if n == wanted]
+
+rule after_two:
+    input: chosen
+    output: "after_two.txt"
+    shell: "cat {input} < /dev/null > {output}"
 """
 
 
@@ -119,7 +141,7 @@ def test_everything_runs_as_it_is(project):
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr
 
@@ -127,7 +149,8 @@ def test_everything_runs_as_it_is(project):
         return s3.get_object(Bucket=bucket, Key=f"run/{key}")["Body"].read().decode()
 
     assert content("report.txt") == "a configured hello\n1 2\nb configured hello\n1 2\n"
-    assert content("gathered.txt") == "1\n4\n9\n"
+    assert content("gathered.txt") == content("gathered_here.txt") == "1\n4\n9\n"
+    assert content("after_two.txt") == "4\n"
     assert content("piped.txt") == 'through a pipe\nsay "both" ways\n'
     assert content("logs/a.log") == "hi\n"
     assert content("bench/a.tsv").startswith("s\th:m:s")

@@ -131,3 +131,14 @@ def test_the_lines_below_the_table_tell_what_was_used_of_what_was_asked_for():
     lines = summary.text().splitlines()
     assert lines[-1] == "align on t used 50 % of its CPUs and at most 3,200 of 8,000 MB (40 %)"
     assert not any(line.startswith("count on") for line in lines)
+
+
+def test_the_table_counts_the_other_reasons():
+    def text(*reasons):
+        summary = Summary()
+        for reason in reasons:
+            summary.ended(job(), Placement(TARGET, (reason,)), Outcome())
+        return summary.text()
+
+    assert "a (and 1 other reason)" in text("a", "a", "b")
+    assert "a (and 2 other reasons)" in text("a", "a", "b", "c")

@@ -163,3 +163,12 @@ def test_variables_of_the_run_reach_the_task(tmp_path):
     )
     assert b"s3cret" not in manifest
     assert work(manifest, tmp_path).stdout == "s3cret\n"
+
+
+def test_ranks_on_one_node_may_be_started_by_root(tmp_path):
+    show = "echo $OMPI_ALLOW_RUN_AS_ROOT $PRTE_ALLOW_RUN_AS_ROOT_CONFIRM"
+    manifest = encode_manifest(submission(("sh", "-c", show)), context(tmp_path))
+    assert work(manifest, tmp_path, "--mpi").stdout.split() == ["1", "1"]
+    given = work(manifest, tmp_path, "--mpi", OMPI_ALLOW_RUN_AS_ROOT="0")
+    assert given.stdout.split() == ["0", "1"]
+    assert work(manifest, tmp_path).stdout.split() == []

@@ -11,13 +11,17 @@ from snakemake_executor_takeda.dispatching import Ready
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.run import OpenJob, Run
 from snakemake_executor_takeda.values import (
+    Accepted,
+    Active,
     FailureKind,
     File,
     JobSpec,
     NamedFiles,
     Outcome,
     Placement,
+    RetryRules,
     Shape,
+    Submission,
     Target,
     Update,
 )
@@ -115,3 +119,50 @@ def test_a_target_has_the_fallback_that_the_job_has(run):
     run.ended([Update("a", Outcome(FailureKind.NO_CAPACITY))])
     (again,) = run.sent
     assert (again.placement.target.name, again.placement.target.fallback) == ("od", None)
+
+
+def test_a_job_that_ran_out_of_memory_is_sent_again_with_more_and_that_is_said(run):
+    rules = RetryRules(memory_factor=2, memory_times=1)
+    target = replace(TARGET, retry=rules)
+    run._targets["t"] = target
+    open_job = run._open[0]
+    job = replace(open_job.ready.job, shape=Shape(mem_mb=1000), is_group=True)
+    open_job.ready = replace(open_job.ready, job=job)
+    open_job.placement = Placement(target, ())
+    said = []
+    run._logger = SimpleNamespace(info=said.append)
+    run.ended([Update("a", Outcome(FailureKind.OUT_OF_MEMORY, reason="killed"))])
+    assert said == ["takeda: r (job 0): out_of_memory: killed. It is sent again to t with 2000 MB."]
+    (again,) = run.sent
+    assert again.job.shape.mem_mb == 2000
+
+
+class FakeLane:
+    """A lane that outlives the first wait; what it sends meanwhile is accepted then."""
+
+    def __init__(self, *, is_sending):
+        self.is_sending = is_sending
+        self.ended = []
+        self.backend = SimpleNamespace(cancel=self._cancel)
+        self._waits = 0
+
+    def join(self, timeout):
+        self._waits += 1
+
+    def active(self):
+        return [self._one(f"s{number}") for number in range(self._waits)]
+
+    def _one(self, name):
+        one = Submission(name, name, TARGET, ())
+        return Active(one, Accepted(name, {}), frozenset())
+
+    def _cancel(self, active):
+        self.ended.append([one.submission.submission_id for one in active])
+
+
+def test_ctrl_c_ends_each_submission_once_and_waits_for_nothing_but_sending(run):
+    polling, sending = FakeLane(is_sending=False), FakeLane(is_sending=True)
+    run._cancel_lane(polling)
+    run._cancel_lane(sending)
+    assert polling.ended == [["s0"]]
+    assert sending.ended == [["s0"], ["s1"]]

@@ -253,9 +253,27 @@ def test_what_is_accepted_after_ctrl_c_is_ended_at_once(run):
     lane.submit(submission(1, tasks=1))
     assert entered.wait(20)
     lane.stop(cancelling=True)
+    assert lane.is_sending
     go_on.set()
     lane.join(20)
+    assert not lane.is_sending
     assert backend.cancelled == ["s1"]
+
+
+def test_a_poll_under_way_is_no_sending(run):
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Stuck(Fake):
+        def poll(self, active):
+            entered.set()
+            assert go_on.wait(20)
+            return ()
+
+    lane, _listener = run(Stuck())
+    lane.submit(submission(1, tasks=1))
+    assert entered.wait(20)
+    assert not lane.is_sending
+    go_on.set()
 
 
 def test_a_backend_that_calls_is_polled_without_waiting_for_the_pause(monkeypatch):

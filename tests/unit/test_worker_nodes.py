@@ -7,14 +7,16 @@ import json
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager
 
 import pytest
 
 from snakemake_executor_takeda.worker import hub, mpi, nodes
-from snakemake_executor_takeda.worker.exits import NODES_MISSING, NODES_UNFIT
+from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_MISSING, NODES_UNFIT
 from snakemake_executor_takeda.worker.frames import (
     BrokenFrame,
     Seal,
@@ -224,6 +226,58 @@ def test_a_node_whose_machine_is_gone_is_lost(tmp_path, monkeypatch, end):
     assert "No route" in why or "has said nothing" in why
     assert main.missing() == [1]
     main.over()
+
+
+@pytest.fixture
+def handlers():
+    """The worker's own of signals are taken back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("lost", [(1, "gone"), None])
+@pytest.mark.parametrize("moment", ["wait", "missing", "over"])
+@pytest.mark.usefixtures("handlers")
+def test_a_loss_is_no_ctrl_c_whenever_it_is_heard_of(tmp_path, monkeypatch, moment, lost):
+    """The hub's thread ends the task by the same signal as Batch does."""
+
+    class Ending(hub.Hub):
+        def __init__(self, **words):
+            pass
+
+        def __getattribute__(self, name):
+            if name == moment:
+                os.kill(os.getpid(), signal.SIGTERM)
+            answers = {"start": 1, "unfit": {}, "missing": [2], "wait": False, "over": None}
+            return (lambda *words: answers[name]) if name in answers else lost
+
+    monkeypatch.setattr(nodes, "Hub", Ending)
+    monkeypatch.setenv("TAKEDA_NODE_ADDRESS", "127.9.9.1")
+    here = nodes.Here(index=0, main=0, count=3, attempt=1, main_address=None)
+    plan = nodes.Plan(str(tmp_path), 1, 2, 1, 1, 0)
+    try:
+        code = nodes.run_main(here, plan, lambda prepare: 0)
+    except SystemExit as end:
+        code = end.code
+    assert code == (NODE_LOST if lost else 128 + signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_the_task_is_ended_by_the_thread_that_waits_for_it(monkeypatch):
+    """A signal for the process may be taken by another thread, half of the time by the one that sends
+    it: then the task is only left behind, after half a minute."""
+    told = []
+    real = signal.pthread_kill
+    monkeypatch.setattr(signal, "pthread_kill", lambda *words: told.append(words) or real(*words))
+    heard = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *words: heard.set())
+    ender = threading.Thread(target=hub.end_task)
+    ender.start()
+    ender.join()
+    assert heard.wait(10)
+    assert told == [(threading.main_thread().ident, signal.SIGTERM)]
 
 
 # Real workers, one for each node, without Batch.

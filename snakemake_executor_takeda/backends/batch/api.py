@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -48,6 +48,11 @@ class Clients:
     def batch_at_once(self) -> BatchClient:
         """For the check at start, where a person waits."""
         return aws.client("batch", max_attempts=2, region=self._region)
+
+    @cached_property
+    def batch_ending(self) -> BatchClient:
+        """For Ctrl-C, which repeats its calls itself and has only so much time."""
+        return aws.client("batch", region=self._region, hasty=True)
 
     @cached_property
     def sqs(self) -> Any:
@@ -106,18 +111,24 @@ def is_passing(error: ClientError) -> bool:
     return aws.is_throttling(error) or aws.http_status(error) >= 500
 
 
-def terminate_jobs(batch: BatchClient, job_ids: Sequence[str], reason: str) -> dict[str, str]:
+def terminate_jobs(
+    batch: BatchClient,
+    job_ids: Sequence[str],
+    reason: str,
+    *,
+    is_late: Callable[[], bool] = lambda: False,
+) -> dict[str, str]:
     """End jobs, 50 a call; → id: why not, for those that the service did not take.
 
-    A call that is throttled, or gets no answer, is one such why; any other refusal is raised, after the
-    other calls were made.
+    A call that is throttled, or gets no answer, or was not made because it `is_late`, is one such why;
+    any other refusal is raised, after the other calls were made.
     """
-    return _end_jobs(batch, "terminate", job_ids, reason)
+    return _end_jobs(batch, "terminate", job_ids, reason, is_late)
 
 
 def cancel_jobs(batch: BatchClient, job_ids: Sequence[str], reason: str) -> dict[str, str]:
     """The same for those that have not started: what is STARTING or RUNNING goes on."""
-    return _end_jobs(batch, "cancel", job_ids, reason)
+    return _end_jobs(batch, "cancel", job_ids, reason, lambda: False)
 
 
 def _end_jobs(
@@ -125,12 +136,15 @@ def _end_jobs(
     how: Literal["terminate", "cancel"],
     job_ids: Sequence[str],
     reason: str,
+    is_late: Callable[[], bool],
 ) -> dict[str, str]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     errors: list[ClientError] = []
 
     def end(page: list[str]) -> dict[str, str]:
+        if is_late():
+            return dict.fromkeys(page, "there was no time left to say it")
         try:
             return _end_page(batch, how, page, reason)
         except ClientError as error:

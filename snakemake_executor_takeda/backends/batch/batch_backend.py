@@ -11,6 +11,7 @@ from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
+from snakemake_executor_takeda.backends.batch.given_definitions import check_job_definitions
 from snakemake_executor_takeda.backends.batch.listening import Ears, check_event_queues
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
@@ -65,10 +66,14 @@ class BatchBackend:
         if len(self._regions) > 1:
             raise TakedaError(
                 "the AWS Batch targets of one run are in one region, not in "
-                f"{', '.join(sorted(str(region or 'the default one') for region in self._regions))}: "
-                "say the same `region` in each of them, or in none"
+                f"{len(self._regions)}: say the same `region` in each of them, or in none"
+                + "".join(
+                    f"\n  {target.where}: {target.options.region or 'the default region'}"
+                    for target in self._targets
+                )
             )
         check_queues(self._clients.batch_at_once, self._targets)
+        check_job_definitions(self._clients.batch_at_once, self._targets)
         self._event_queues = check_event_queues(self._clients, self._targets)
 
     def check_job(self, job: JobSpec, target: Target) -> None:

@@ -12,9 +12,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.grammar import ulimit
 from snakemake_executor_takeda.backends.batch.mounts import device
 from snakemake_executor_takeda.backends.batch.multinode import is_multinode, node_content
-from snakemake_executor_takeda.backends.batch.options import DEFAULT_LOG_GROUP, ulimit
+from snakemake_executor_takeda.backends.batch.options import DEFAULT_LOG_GROUP
 from snakemake_executor_takeda.backends.batch.rule_images import image_of
 from snakemake_executor_takeda.backends.batch.shapes import fargate_disk_gib
 from snakemake_executor_takeda.values import FailureKind

@@ -14,6 +14,7 @@ _CODE = re.compile(
     r"[\s:-]*(?P<sentence>.*)",
     re.S,
 )
+_ANY_CODE = re.compile(r"\b(CAPACITY|MISCONFIGURATION|ACTION_REQUIRED|UNDETERMINED):[A-Z_0-9]+")
 _DEFINITE = frozenset(
     {
         "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
@@ -97,10 +98,20 @@ def service_words(words: str) -> Diagnosis | None:
     return Diagnosis(
         code,
         f"Batch says {code}{f' - {sentence}' if sentence else ''}",
-        _ADVICE.get(code) or _ADVICE.get(group, _LOOK),
+        _advice(code),
         FailureKind.CONFIGURATION if group == "MISCONFIGURATION" else FailureKind.NO_CAPACITY,
         code in _DEFINITE,
     )
+
+
+def advice_on(words: str) -> str | None:
+    """What to do about the first code of Batch's in a sentence, without a full stop; None without one."""
+    found = _ANY_CODE.search(words)
+    return _advice(found[0]) if found else None
+
+
+def _advice(code: str) -> str:
+    return _ADVICE.get(code) or _ADVICE.get(code.partition(":")[0], _LOOK)
 
 
 def place_in(snapshot: Mapping[str, Any], job_ids: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def architecture_problem(target: Target) -> str | None:
     if not other:
         return None
     return (
-        f"target {target.name!r}: architecture {wanted}, but {_listed(other)} in `instances` "
+        f"{target.where}: architecture {wanted}, but {_listed(other)} in `instances` "
         f"{'is' if len(other) == 1 else 'are'} {_architecture(other[0])}: on EC2 the queue's instances "
         "decide, so name the right ones, or correct `architecture`"
     )

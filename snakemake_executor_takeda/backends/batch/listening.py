@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.batch.job_events import TOLD, job_of, newer
+from snakemake_executor_takeda.backends.batch.patience import patiently, role_needs
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class Ears:
 def check_event_queues(clients: Clients, targets: Iterable[Target]) -> dict[str, str]:
     """URL by `event_queue`, for those that targets name. Raises TakedaError where one cannot be read."""
     first_target = {
-        target.options.event_queue: target.name for target in targets if target.options.event_queue
+        target.options.event_queue: target.where for target in targets if target.options.event_queue
     }
     return {queue: _checked(clients.sqs, queue, name) for queue, name in first_target.items()}
 
@@ -211,7 +212,7 @@ def check_event_queues(clients: Clients, targets: Iterable[Target]) -> dict[str,
 def _checked(sqs: Any, queue: str, target: str) -> str:
     from botocore.exceptions import ClientError
 
-    where = f"target {target!r}: the SQS queue {queue!r} of `event_queue`"
+    where = f"{target}: the SQS queue {queue!r} of `event_queue`"
     _, region = _place(queue)
     if region and region != sqs.meta.region_name:
         raise TakedaError(
@@ -219,12 +220,14 @@ def _checked(sqs: Any, queue: str, target: str) -> str:
             "is there, as the EventBridge rule for the jobs must be"
         )
     try:
-        with aws.readable_errors("SQS"):
-            url = _url(sqs, queue)
-            # Reads, so that a missing right is found now; the message, if any, stays where it is.
-            sqs.receive_message(
+        url = patiently("SQS", lambda: _url(sqs, queue))
+        # Reads, so that a missing right is found now; the message, if any, stays where it is.
+        patiently(
+            "SQS",
+            lambda: sqs.receive_message(
                 QueueUrl=url, MaxNumberOfMessages=1, WaitTimeSeconds=0, VisibilityTimeout=0
-            )
+            ),
+        )
     except ClientError as error:
         code = aws.error_code(error)
         if "NonExistentQueue" in code or code == "QueueDoesNotExist":
@@ -233,9 +236,9 @@ def _checked(sqs: Any, queue: str, target: str) -> str:
                 "`event_queue`, or leave it out: then the jobs are polled"
             ) from error
         raise TakedaError(
-            f"{where} cannot be read ({code}): {aws.error_message(error)}. The role needs "
-            "sqs:GetQueueUrl, sqs:ReceiveMessage and sqs:DeleteMessage on it; or leave `event_queue` "
-            "out: then the jobs are polled"
+            f"{where} cannot be read ({code}): {aws.error_message(error)}"
+            f"{role_needs(error, 'sqs:GetQueueUrl, sqs:ReceiveMessage and sqs:DeleteMessage on it')}. "
+            "Or leave `event_queue` out: then the jobs are polled"
         ) from error
     return url
 

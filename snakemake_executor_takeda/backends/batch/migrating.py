@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from snakemake_executor_takeda.backends.batch.grammar import in_a_line
 from snakemake_executor_takeda.backends.batch.options import IN_DEFINITION, BatchOptions
 from snakemake_executor_takeda.values import TakedaError
 
@@ -154,7 +155,7 @@ def _with(target: Target, more: Mapping[str, Any], old: OldSettings) -> BatchOpt
         return options.having(more)
     except ValidationError as error:
         origins = ", ".join(old.origins[word] for word in more)
-        raise TakedaError(f"target {target.name!r} with {origins}: {_text(error)}") from None
+        raise TakedaError(f"{target.where} with {origins}: {_text(error)}") from None
 
 
 def _check(old: OldSettings) -> None:
@@ -165,14 +166,13 @@ def _check(old: OldSettings) -> None:
         for detail in error.errors(include_url=False):
             word = str(detail["loc"][0]) if detail["loc"] else ""
             origin = old.origins.get(word) or ", ".join(old.origins.values())
-            texts.append(f"{origin}: {detail['msg'].removeprefix('Value error, ').rstrip('.')}.")
+            value = f"{detail['input']!r}: " if detail["loc"] else ""
+            texts.append(f"{origin}: {value}{in_a_line(detail['msg'])}.")
         raise TakedaError("\n".join(texts)) from None
 
 
 def _text(error: ValidationError) -> str:
-    return "; ".join(
-        detail["msg"].removeprefix("Value error, ") for detail in error.errors(include_url=False)
-    )
+    return "; ".join(in_a_line(detail["msg"]) for detail in error.errors(include_url=False))
 
 
 def _tags(text: object, origin: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Self
 
@@ -10,27 +11,31 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    StringConstraints,
+    StrictBool,
     model_validator,
+)
+
+from snakemake_executor_takeda.backends.batch.grammar import (
+    Directory,
+    EfsId,
+    S3FilesArn,
+    one_a_line,
 )
 
 
 def _absolute(path: str) -> str:
+    mistakes = []
     if not path.startswith("/") or not path.strip("/"):
-        raise ValueError(f"{path!r} is no absolute path below /")
+        mistakes.append(f"{path!r} is no absolute path below /")
     if ".." in path.split("/") or any(letter in path for letter in "\0:,"):
-        raise ValueError(f"{path!r}: a path here holds no `..`, colon or comma")
+        mistakes.append(f"{path!r}: a path here holds no `..`, colon or comma")
+    one_a_line(mistakes)
     return path.rstrip("/")
 
 
 ContainerPath = Annotated[str, AfterValidator(_absolute)]
 """An absolute path that is not `/` itself and does not lead upwards."""
 
-_Efs = Annotated[str, StringConstraints(pattern=r"^fs-[0-9a-f]{8,40}$")]
-_EfsAccessPoint = Annotated[str, StringConstraints(pattern=r"^fsap-[0-9a-f]{8,40}$")]
-_S3Files = Annotated[
-    str, StringConstraints(pattern=r"^arn:[\w-]+:s3files:[\w-]+:\d{12}:file-system/fs-[0-9a-f]+$")
-]
 _S3FILES_ACCESS_POINT = "/access-point/fsap-"
 _KINDS = ("efs", "s3files", "host")
 _RIGHTS = {"r": "READ", "w": "WRITE", "m": "MKNOD"}
@@ -42,35 +47,40 @@ class Mount(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: ContainerPath = Field(description="Where it is seen in the container.")
-    efs: _Efs | None = Field(default=None, description="Id of an EFS file system, `fs-…`.")
-    s3files: _S3Files | None = Field(
+    efs: EfsId | None = Field(default=None, description="Id of an EFS file system, `fs-…`.")
+    s3files: S3FilesArn | None = Field(
         default=None, description="ARN of an S3 Files file system; `job_role_arn` is needed."
     )
     host: ContainerPath | None = Field(
         default=None,
         description="Directory of the EC2 instance, such as where its launch template mounts FSx.",
     )
-    path: Annotated[str, StringConstraints(pattern="^/")] | None = Field(
+    path: Directory | None = Field(
         default=None,
         description="Directory of the EFS or S3 Files file system; by default its root.",
     )
     access_point: str | None = Field(
         default=None, description="EFS: id, `fsap-…`; S3 Files: ARN. It sets the directory itself."
     )
-    encrypted: bool | None = Field(
+    encrypted: StrictBool | None = Field(
         default=None, description="EFS: encryption on the way, unless this is false."
     )
-    iam: bool = Field(
+    iam: StrictBool = Field(
         default=False, description="EFS: mount with the job's role, which may be asked for there."
     )
-    read_only: bool = Field(default=False, description="Whether jobs may only read it.")
+    read_only: StrictBool = Field(default=False, description="Whether jobs may only read it.")
 
     @model_validator(mode="after")
-    def _says_one_thing(self) -> Self:
+    def _words_fit_each_other(self) -> Self:
+        one_a_line(list(self._mistakes()))
+        return self
+
+    def _mistakes(self) -> Iterator[str]:
         given = [kind for kind in _KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"a mount has one of efs, s3files and host, not {_listed(given)}")
-        kind = given[0]
+            yield f"a mount has one of efs, s3files and host, not {_listed(given)}"
+            return
+        (kind,) = given
         unfit = [
             word
             for word, kinds in (
@@ -81,25 +91,28 @@ class Mount(BaseModel):
             )
             if getattr(self, word) not in (None, False) and kind not in kinds
         ]
-        if kind == "s3files" and self.encrypted is False:
-            raise ValueError("S3 Files is always encrypted on the way: leave `encrypted` out")
         if unfit:
-            raise ValueError(f"{_listed(unfit)} means nothing for a mount of kind {kind}")
+            means = "means" if len(unfit) == 1 else "mean"
+            yield f"{_listed(unfit)} {means} nothing for a mount of kind {kind}: leave that out"
         if self.access_point and self.path not in (None, "/"):
-            raise ValueError("an access point sets the directory itself: leave `path` out")
+            yield "an access point sets the directory itself: leave `path` out"
         if kind == "efs":
-            self._check_efs()
-        elif self.access_point and not self.access_point.startswith(
-            f"{self.s3files}{_S3FILES_ACCESS_POINT}"
-        ):
-            raise ValueError(f"`access_point` is an ARN: {self.s3files}{_S3FILES_ACCESS_POINT}…")
-        return self
+            yield from self._mistakes_of_efs()
+        elif kind == "s3files":
+            yield from self._mistakes_of_s3files()
 
-    def _check_efs(self) -> None:
+    def _mistakes_of_efs(self) -> Iterator[str]:
         if self.encrypted is False and (self.iam or self.access_point):
-            raise ValueError("EFS with `iam` or `access_point` has to be encrypted on the way")
+            yield "EFS with `iam` or `access_point` has to be encrypted on the way: leave `encrypted` out"
         if self.access_point and not self.access_point.startswith("fsap-"):
-            raise ValueError("`access_point` is an id of EFS: fsap-…")
+            yield "`access_point` is an id of EFS: fsap-…"
+
+    def _mistakes_of_s3files(self) -> Iterator[str]:
+        if self.encrypted is False:
+            yield "S3 Files is always encrypted on the way: leave `encrypted` out"
+        points = f"{self.s3files}{_S3FILES_ACCESS_POINT}"
+        if self.access_point and not self.access_point.startswith(points):
+            yield f"`access_point` is an ARN: {points}…"
 
     def volume(self, name: str) -> dict[str, Any]:
         """A member of containerProperties.volumes."""
@@ -140,6 +153,14 @@ def device(text: str) -> dict[str, Any]:
     if rights:
         found["permissions"] = [_RIGHTS[letter] for letter in sorted(rights, key="rwm".index)]
     return found
+
+
+def _device(text: str) -> str:
+    device(text)
+    return text
+
+
+Device = Annotated[str, AfterValidator(_device)]
 
 
 def is_within(path: str, directory: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
@@ -12,15 +10,33 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     field_validator,
     model_validator,
 )
 
+from snakemake_executor_takeda.backends.batch.grammar import (
+    ContainerUser,
+    Image,
+    LogGroup,
+    PlatformVersion,
+    Region,
+    Role,
+    SecretPlace,
+    Share,
+    SqsQueue,
+    TagKey,
+    TagValue,
+    Ulimit,
+    UlimitName,
+    Variable,
+    one_a_line,
+)
 from snakemake_executor_takeda.backends.batch.mounts import (
     ContainerPath,
+    Device,
     Mount,
-    device,
     is_within,
 )
 
@@ -39,27 +55,9 @@ CONSUMABLE_RESOURCES = "batch_consumable_resources"
 RESOURCES: frozenset[str] = frozenset({SCHEDULING_PRIORITY, SHARE_IDENTIFIER, CONSUMABLE_RESOURCES})
 """A rule's resources that hold for a whole submission: tasks that differ in one share no array."""
 
-SHARE_PATTERN = r"^[A-Za-z0-9]{1,255}\*?$"
 MAX_PRIORITY = 9999
 
-_Role = Annotated[str, StringConstraints(pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$")]
 _Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-_TAG_TEXT = re.compile(r"[\w +\-=.:/@]*")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(
-    r"arn:[\w-]+:secretsmanager:[\w-]+:\d{12}:secret:[\w/+=.@-]+(:[^:]*){0,3}"
-    r"|arn:[\w-]+:ssm:[\w-]+:\d{12}:parameter/[\w./-]+"
-    r"|[\w./-]+"
-)
-_SQS_QUEUE = re.compile(
-    r"[A-Za-z0-9_-]{1,80}|arn:[\w-]+:sqs:[\w-]+:\d{12}:[A-Za-z0-9_-]{1,80}"
-    r"|https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d+)?/[\w/.-]+"
-)
-_ULIMITS = (
-    *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc"),
-    *("rss", "rtprio", "rttime", "sigpending", "stack"),
-)
-_ULIMIT = re.compile(r"(-1|\d+)(?::(-1|\d+))?")
 IN_DEFINITION = frozenset(
     {
         *("image", "rule_image", "registry_credentials", "job_role_arn", "execution_role_arn"),
@@ -76,11 +74,11 @@ class FargateOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    assign_public_ip: bool = Field(
+    assign_public_ip: StrictBool = Field(
         default=False, description="A public address, for subnets without NAT or VPC endpoints."
     )
-    platform_version: Annotated[str, StringConstraints(pattern=r"^(LATEST|\d+\.\d+\.\d+)$")] = (
-        Field(default="LATEST", description="Platform version, such as 1.4.0.")
+    platform_version: PlatformVersion = Field(
+        default="LATEST", description="Platform version, such as 1.4.0."
     )
 
 
@@ -90,7 +88,7 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     queue: _Text = Field(description="Name or ARN of the job queue.")
-    region: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$")] | None = Field(
+    region: Region | None = Field(
         default=None, description="Region of the queue, where it is not AWS's own setting."
     )
     platform: Literal["EC2", "FARGATE"] = Field(
@@ -103,11 +101,11 @@ class BatchOptions(BaseModel):
         default=None, description="What only a Fargate task has: address, platform version."
     )
 
-    image: _Text = Field(
+    image: Image = Field(
         default=DEFAULT_IMAGE,
         description="Image of the container; it has Python and this package in it.",
     )
-    rule_image: bool = Field(
+    rule_image: StrictBool = Field(
         default=False,
         description="A rule's own `container:` is its job's image; Python and this package are in it.",
     )
@@ -124,16 +122,17 @@ class BatchOptions(BaseModel):
         description="Name, name:revision or ARN of a job definition that is there already, used as it "
         "is: image, roles, mounts and the like are its own.",
     )
-    job_role_arn: _Role | None = Field(
+    job_role_arn: Role | None = Field(
         default=None, description="Role of the job itself: it reads and writes the run's S3 prefix."
     )
-    execution_role_arn: _Role | None = Field(
+    execution_role_arn: Role | None = Field(
         default=None,
         description="Role that pulls the image, reads secrets and writes logs; FARGATE and `secrets` "
         "cannot do without.",
     )
-    secrets: dict[str, str] = Field(
+    secrets: dict[Variable, SecretPlace] = Field(
         default_factory=dict,
+        repr=False,  # what stands in a place's stead by mistake may be the secret itself
         description="Environment variable: ARN of a Secrets Manager secret, or name or ARN of an SSM "
         "parameter. Batch puts the value in; nobody else sees it.",
     )
@@ -153,30 +152,30 @@ class BatchOptions(BaseModel):
         default=None, ge=1, description="MiB of /dev/shm; the engine gives 64. EC2 only."
     )
 
-    user: _Text | None = Field(
+    user: ContainerUser | None = Field(
         default=None, description="User in the container: `1000`, `1000:1000` or a name it has."
     )
-    read_only_root: bool = Field(
+    read_only_root: StrictBool = Field(
         default=False, description="The image's files cannot be written; /tmp and mounts can."
     )
-    init: bool = Field(
+    init: StrictBool = Field(
         default=False,
         description="A small init process that passes on signals and reaps processes.",
     )
-    ulimits: dict[str, int | str] = Field(
+    ulimits: dict[UlimitName, Ulimit] = Field(
         default_factory=dict,
         description="Limits by name: `nofile: 65536`, or soft and hard, `nofile: '1024:65536'`; "
         "-1 is none. EC2 only.",
     )
-    devices: tuple[str, ...] = Field(
+    devices: tuple[Device, ...] = Field(
         default=(),
         description="Devices of the instance, such as /dev/fuse or /dev/fuse:/dev/fuse:rw. EC2 only.",
     )
-    privileged: bool = Field(
+    privileged: StrictBool = Field(
         default=False, description="Rights of root on the instance for the container. EC2 only."
     )
 
-    share_identifier: Annotated[str, StringConstraints(pattern=SHARE_PATTERN)] | None = Field(
+    share_identifier: Share | None = Field(
         default=None, description="Share of a queue with a fair-share policy; needed there."
     )
     scheduling_priority: int | None = Field(
@@ -189,7 +188,7 @@ class BatchOptions(BaseModel):
         default_factory=dict,
         description="Consumable resource, name or ARN: how much of it each job takes.",
     )
-    tags: dict[str, str] = Field(
+    tags: dict[TagKey, TagValue] = Field(
         default_factory=dict, description="Tags for jobs and their tasks, for instance for costs."
     )
     node_wait: int = Field(
@@ -214,7 +213,7 @@ class BatchOptions(BaseModel):
         description="Minutes after which such jobs are given up: they go to the fallback, or fail. "
         "Without: 30 for a target with a fallback, else never.",
     )
-    event_queue: _Text | None = Field(
+    event_queue: SqsQueue | None = Field(
         default=None,
         description="Name, URL or ARN of the SQS queue that an EventBridge rule sends this queue's "
         "`Batch Job State Change` events to; without, the jobs are polled.",
@@ -225,71 +224,16 @@ class BatchOptions(BaseModel):
         description="Seconds between looks at jobs whose ends `event_queue` tells; up to five times "
         "that while the looks find nothing.",
     )
-    log_group: _Text = Field(
+    log_group: LogGroup = Field(
         default=DEFAULT_LOG_GROUP, description="CloudWatch log group the jobs write to."
     )
 
     @field_validator("tags")
     @classmethod
-    def _tags_fit_aws(cls, tags: dict[str, str]) -> dict[str, str]:
+    def _not_too_many_tags(cls, tags: dict[str, str]) -> dict[str, str]:
         if len(tags) > MAX_TAGS:
             raise ValueError(f"{len(tags)} tags are too many: at most {MAX_TAGS}")
-        for key, value in tags.items():
-            if not 1 <= len(key) <= 128 or key.lower().startswith("aws:"):
-                raise ValueError(
-                    f"tag {key!r}: a key has 1 to 128 characters, not beginning `aws:`"
-                )
-            if len(value) > 256 or not _TAG_TEXT.fullmatch(key) or not _TAG_TEXT.fullmatch(value):
-                raise ValueError(
-                    f"tag {key!r}: letters, digits, spaces and + - = . _ : / @ only, "
-                    "and a value has at most 256"
-                )
         return tags
-
-    @field_validator("event_queue")
-    @classmethod
-    def _event_queue_is_one(cls, queue: str | None) -> str | None:
-        if queue is not None and not _SQS_QUEUE.fullmatch(queue):
-            raise ValueError(
-                f"{queue!r} is no SQS queue: write its name (letters, digits, - and _), its URL, or its "
-                "ARN, arn:aws:sqs:REGION:ACCOUNT:NAME"
-            )
-        return queue
-
-    @field_validator("secrets")
-    @classmethod
-    def _secrets_are_places(cls, secrets: dict[str, str]) -> dict[str, str]:
-        for name, place in secrets.items():
-            if not _VARIABLE.fullmatch(name) or name.startswith("AWS_BATCH"):
-                raise ValueError(
-                    f"{name!r} is no name for an environment variable, or one of Batch's own"
-                )
-            if not _SECRET.fullmatch(place):
-                # without what was given: it may be the secret itself
-                raise ValueError(
-                    f"secret {name!r}: give the ARN of a Secrets Manager secret (`aws secretsmanager "
-                    "describe-secret --secret-id NAME --query ARN`), or the name or ARN of an SSM "
-                    "parameter; never the value"
-                )
-        return secrets
-
-    @field_validator("ulimits")
-    @classmethod
-    def _ulimits_exist(cls, ulimits: dict[str, int | str]) -> dict[str, int | str]:
-        for name, given in ulimits.items():
-            if name not in _ULIMITS:
-                near = difflib.get_close_matches(name, _ULIMITS, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_ULIMITS)}"
-                raise ValueError(f"no limit is called {name!r}: {hint}")
-            ulimit(name, given)
-        return ulimits
-
-    @field_validator("devices")
-    @classmethod
-    def _devices_are_devices(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
-        for one in devices:
-            device(one)
-        return devices
 
     @field_validator("consumable_resources")
     @classmethod
@@ -300,13 +244,14 @@ class BatchOptions(BaseModel):
 
     @model_validator(mode="after")
     def _words_fit_each_other(self) -> Self:
-        for problem in (
-            *self._named_definition_alone(),
-            *self._unfit_for_platform(),
-            *self._lacking_roles(),
-            *self._bad_places(),
-        ):
-            raise ValueError(problem)
+        one_a_line(
+            [
+                *self._named_definition_alone(),
+                *self._unfit_for_platform(),
+                *self._lacking_roles(),
+                *self._bad_places(),
+            ]
+        )
         return self
 
     def having(self, words: Mapping[str, Any]) -> Self:
@@ -352,9 +297,8 @@ class BatchOptions(BaseModel):
 
     def _bad_places(self) -> Iterator[str]:
         places = [*(mount.at for mount in self.mounts), *self.tmpfs]
-        twice = next((place for place in places if places.count(place) > 1), None)
-        if twice:
-            yield f"two things are mounted at {twice}"
+        for place in dict.fromkeys(place for place in places if places.count(place) > 1):
+            yield f"two things are mounted at {place}: leave one of them out"
         if self.scratch is None:
             return
         over = [mount for mount in self.mounts if is_within(self.scratch, mount.at)]
@@ -366,17 +310,3 @@ class BatchOptions(BaseModel):
                 f"scratch {self.scratch} cannot be written with read_only_root: leave it out, name "
                 "a directory in /tmp, or on one of the mounts or tmpfs"
             )
-
-
-def ulimit(name: str, given: int | str) -> dict[str, str | int]:
-    """One of containerProperties.ulimits. Raises ValueError for what is no limit."""
-    found = _ULIMIT.fullmatch(str(given))
-    if not found:
-        raise ValueError(
-            f"{name}: {given!r} is no limit: write 65536, '1024:65536', or -1 for none"
-        )
-    soft = int(found.group(1))
-    hard = int(found.group(2) or soft)
-    if hard != -1 and (soft > hard or soft == -1):
-        raise ValueError(f"{name}: the soft limit in '{given}' is above the hard one")
-    return {"name": name, "softLimit": soft, "hardLimit": hard}

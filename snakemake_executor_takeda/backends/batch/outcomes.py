@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from snakemake_executor_takeda.backends.batch.console import Console
+from snakemake_executor_takeda.backends.batch.diagnosis import advice_on
 from snakemake_executor_takeda.values import FailureKind, Outcome
 
 _TIMEOUT = re.compile(r"attempt duration exceeded timeout", re.I)
@@ -21,6 +22,7 @@ _STUCK = re.compile(r"\b(?P<group>CAPACITY|MISCONFIGURATION|ACTION_REQUIRED|UNDE
 _STUCK_CANCEL = re.compile(r"JobStateTimeLimit action", re.I)
 _NO_CAPACITY = re.compile(r"capacity is unavailable", re.I)
 _GIVEN_UP = re.compile(r"\bgiven up by takeda \((?P<kind>no_capacity|configuration)\)")
+_TO_MEND = ". To mend it: "
 _OUT_OF_MEMORY = re.compile(r"\bOutOfMemory", re.I)
 _IMAGE = re.compile(r"\bCannotPull\w*Error\b")
 _NO_SUCH_IMAGE = re.compile(
@@ -34,6 +36,8 @@ _NO_SUCH_IMAGE = re.compile(
 _SET_UP = re.compile(
     r"\b(ResourceInitialization|CannotStartContainer|CannotCreateContainer|CannotCreateVolume)Error\b"
 )
+_SECRET = re.compile(r"unable to retrieve secrets?\b|\bsecret\w* from (asm|ssm)\b", re.I)
+_REGISTRY = re.compile(r"\bregistry auth\b", re.I)
 _NODE = re.compile(r"\b(CannotInspectContainer|DockerTimeout|CannotStopContainer)Error\b")
 _NO_WORKER = re.compile(r"No module named '?snakemake_executor_takeda\b")
 _NEVER_STARTED = re.compile(r"\btask failed to start\b", re.I)
@@ -66,6 +70,9 @@ def outcome_of(
         "log_location": log_location(detail, log_group),
     }
     reason = "; ".join(dict.fromkeys(_reasons(detail))) or "Batch gave no reason"
+    advice = ""
+    if _GIVEN_UP.search(reason):
+        reason, _, advice = reason.partition(_TO_MEND)
     if detail.get("status") == "SUCCEEDED":
         if not _OUT_OF_MEMORY.search(reason):
             return Outcome(**common, detail=facts(detail))
@@ -74,7 +81,7 @@ def outcome_of(
     return Outcome(
         kind,
         reason=reason,
-        advice=_advice(kind, detail),
+        advice=advice or _advice(kind, reason, detail),
         permanent=kind == FailureKind.IMAGE and _NO_SUCH_IMAGE.search(reason) is not None,
         detail={**facts(detail), **(_links(detail, log_group, console) if console else {})},
         **common,
@@ -128,12 +135,13 @@ def with_log(outcome: Outcome, lines: tuple[str, ...]) -> Outcome:
     )
 
 
-def given_up(kind: FailureKind, why: str) -> str:
-    """The reason to cancel a job with that does not start; `failure_kind` finds the kind in it.
+def given_up(kind: FailureKind, why: str, advice: str) -> str:
+    """The reason to cancel a job with that does not start; `outcome_of` finds kind and advice in it.
 
     Batch keeps 1,024 characters.
     """
-    return f"given up by takeda ({kind}): {why}"[:1024]
+    mend = f"{_TO_MEND}{_uncapitalised(advice)}"
+    return f"given up by takeda ({kind}): {why}"[: 1024 - len(mend)] + mend
 
 
 def exit_code(detail: Mapping[str, Any]) -> int | None:
@@ -208,7 +216,7 @@ def _ended_from_outside(detail: Mapping[str, Any]) -> bool:
     return bool(detail.get("isTerminated") or detail.get("isCancelled"))
 
 
-def _advice(kind: FailureKind, detail: Mapping[str, Any]) -> str:
+def _advice(kind: FailureKind, reason: str, detail: Mapping[str, Any]) -> str:
     if kind == FailureKind.OUT_OF_MEMORY:
         requirements = (detail.get("container") or {}).get("resourceRequirements") or []
         mib = next((r["value"] for r in requirements if r.get("type") == "MEMORY"), None)
@@ -220,5 +228,27 @@ def _advice(kind: FailureKind, detail: Mapping[str, Any]) -> str:
             "exit code 137 is a kill: often for memory, so raise `mem_mb` if the log shows no error"
         )
     if kind == FailureKind.CONFIGURATION:
-        return "see that the target's queue, roles and network allow the job to start"
+        return _mending(reason)
     return _ADVICE.get(kind, "")
+
+
+def _mending(reason: str) -> str:
+    """What to change where a job could not be set up."""
+    if _SECRET.search(reason):
+        return (
+            "see that what the target's `secrets` (or `registry_credentials`) name exists, and that its "
+            "`execution_role_arn` may read it: secretsmanager:GetSecretValue or ssm:GetParameters, and "
+            "kms:Decrypt for a key of your own"
+        )
+    if _REGISTRY.search(reason):
+        return (
+            "see that the target's `execution_role_arn` may log in to the image's registry, and that "
+            "the queue's subnets reach it"
+        )
+    if advice := advice_on(reason):
+        return _uncapitalised(advice)
+    return "see that the target's queue, roles and network allow the job to start"
+
+
+def _uncapitalised(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.backends.batch.environments import (
+    environment_problem,
+    environment_types,
+    environment_warning,
+    must_be_seen,
+)
 from snakemake_executor_takeda.backends.batch.instances import architecture_problem
+from snakemake_executor_takeda.backends.batch.patience import patiently, role_needs
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from mypy_boto3_batch import BatchClient
 
     from snakemake_executor_takeda.values import Target
+
+_log = logging.getLogger(__name__)
 
 _QUEUES_A_CALL = 100
 _PLATFORM_TYPES = {
@@ -28,33 +38,48 @@ def check_queues(batch: BatchClient, targets: Sequence[Target]) -> None:
 
     names = list(dict.fromkeys(target.options.queue for target in targets))
     try:
-        with aws.readable_errors("AWS Batch"):
-            known = [
-                queue
-                for start in range(0, len(names), _QUEUES_A_CALL)
-                for queue in _describe(batch, jobQueues=names[start : start + _QUEUES_A_CALL])
-            ]
-            by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
-            others = [] if all(name in by_name for name in names) else _all_names(batch)
+        known = [
+            queue
+            for start in range(0, len(names), _QUEUES_A_CALL)
+            for queue in _describe(batch, jobQueues=names[start : start + _QUEUES_A_CALL])
+        ]
+        by_name = {q[key]: q for q in known for key in ("jobQueueName", "jobQueueArn")}
+        others = [] if all(name in by_name for name in names) else _all_names(batch)
+        types = environment_types(
+            batch,
+            [
+                by_name[name]
+                for target in targets
+                if (name := target.options.queue) in by_name and must_be_seen(target, by_name[name])
+            ],
+        )
     except ClientError as error:
         raise TakedaError(
             f"AWS Batch refused to describe the queues {', '.join(names)} "
-            f"({aws.error_code(error)}): {aws.error_message(error)}. "
-            "The role needs batch:DescribeJobQueues"
+            f"({error.operation_name}: {aws.error_code(error)}): {aws.error_message(error)}"
+            f"{role_needs(error, 'batch:DescribeJobQueues')}"
         ) from error
     problems = [
         problem
         for target in targets
-        if (problem := queue_problem(target, by_name.get(target.options.queue), others))
+        if (problem := queue_problem(target, by_name.get(target.options.queue), others, types))
     ]
     if problems:
         raise TakedaError("\n".join(problems))
+    for target in targets:
+        queue = by_name[target.options.queue]
+        if warning := environment_warning(target, queue, types, _where(target)):
+            _log.warning("%s", warning)
 
 
-def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> str | None:
-    """What keeps this target from taking jobs, in one sentence with the fix; None if nothing."""
-    name = target.options.queue
-    where = f"target {target.name!r}: the job queue {name!r}"
+def queue_problem(
+    target: Target, queue: Any | None, others: Sequence[str], types: Mapping[str, str]
+) -> str | None:
+    """What keeps this target from taking jobs, in one sentence with the fix; None if nothing.
+
+    `types` is of compute environments, as `environment_types` finds them.
+    """
+    name, where = target.options.queue, _where(target)
     if queue is None:
         near = difflib.get_close_matches(name, others, n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {_some(others)}."
@@ -75,7 +100,15 @@ def queue_problem(target: Target, queue: Any | None, others: Sequence[str]) -> s
         fitting = next((p for p, kinds in _PLATFORM_TYPES.items() if kind in kinds), None)
         fix = f"write `platform: {fitting}`" if fitting else "name another queue"
         return f"{where} is of type {kind}, the target's platform {target.options.platform}: {fix}"
-    return _share_problem(target, queue, where) or architecture_problem(target)
+    return (
+        environment_problem(target, queue, types, where)
+        or _share_problem(target, queue, where)
+        or architecture_problem(target)
+    )
+
+
+def _where(target: Target) -> str:
+    return f"{target.where}: the job queue {target.options.queue!r}"
 
 
 def _share_problem(target: Target, queue: Any, where: str) -> str | None:
@@ -90,9 +123,11 @@ def _share_problem(target: Target, queue: Any, where: str) -> str | None:
     return None
 
 
-def _describe(batch: BatchClient, **which: Any) -> Iterator[Any]:
-    for page in batch.get_paginator("describe_job_queues").paginate(**which):
-        yield from page["jobQueues"]
+def _describe(batch: BatchClient, **which: Any) -> list[Any]:
+    pages = batch.get_paginator("describe_job_queues")
+    return patiently(
+        "AWS Batch", lambda: [one for page in pages.paginate(**which) for one in page["jobQueues"]]
+    )
 
 
 def _all_names(batch: BatchClient) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.grammar import in_a_line
 from snakemake_executor_takeda.backends.batch.migrating import minutes
 from snakemake_executor_takeda.backends.batch.options import IN_DEFINITION
 from snakemake_executor_takeda.values import FailureKind, TakedaError
@@ -76,5 +77,5 @@ def _target(target: Target, job: JobSpec) -> Target:
         for detail in error.errors(include_url=False):
             word = str(detail["loc"][0]) if detail["loc"] else ""
             named = [names[word]] if word in names else [n for n in _WORDS if n in job.resources]
-            texts.append(f"{', '.join(named)}: {detail['msg'].removeprefix('Value error, ')}")
+            texts.append(f"{', '.join(named)}: {in_a_line(detail['msg'])}")
         raise SubmissionError(FailureKind.CONFIGURATION, "; ".join(texts)) from None

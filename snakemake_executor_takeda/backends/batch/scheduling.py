@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.batch.grammar import SHARE_PATTERN
 from snakemake_executor_takeda.backends.batch.options import (
     CONSUMABLE_RESOURCES,
     MAX_CONSUMABLES,
     MAX_PRIORITY,
     SCHEDULING_PRIORITY,
     SHARE_IDENTIFIER,
-    SHARE_PATTERN,
 )
 from snakemake_executor_takeda.values import FailureKind
 

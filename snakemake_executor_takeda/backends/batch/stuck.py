@@ -96,7 +96,7 @@ class StuckJobs:
         if self._quiet_s(one, now) < _notice_s(one) and not (said and said.is_definite):
             return
         found = diagnose(words, _needs(detail), queue.queue, queue.environments, queue.place(one))
-        waited_min = int((now - one.moved_at) / _MINUTE_S)
+        waited = _span(now - one.moved_at, in_full=True)
         is_new = found.code != wait.code
         wait.code = found.code
         # What is definite is said once, and left for as long again to whoever can mend it.
@@ -105,12 +105,12 @@ class StuckJobs:
             limit_s is not None and self._quiet_s(one, now) >= limit_s
         )
         open_task = min(one.open_tasks(), default=None)
-        if open_task and (is_new or gives_up):
+        if open_task and is_new:
             then = "" if gives_up else _then(one, found)
-            who = f"RUNNABLE for {waited_min} min: {_who(one)}"
+            who = f"RUNNABLE for {waited}: {_who(one)}"
             note = f"{who}: {found.because}. {found.advice}.{then}"
             yield Update(open_task, note=note, detail={"code": found.code, "tasks": one.waiting})
-        if gives_up and (refusal := self._give_up(one, found, waited_min)) and open_task:
+        if gives_up and (refusal := self._give_up(one, found, waited)) and open_task:
             note = f"{_who(one)} could not be given up: {refusal}. The role needs batch:CancelJob"
             yield Update(open_task, note=note)
 
@@ -124,7 +124,7 @@ class StuckJobs:
         reasons = (child.get("statusReason") for child in page["jobSummaryList"])
         return next((str(reason) for reason in reasons if reason), "")
 
-    def _give_up(self, one: Watched, found: Diagnosis, waited_min: int) -> str:
+    def _give_up(self, one: Watched, found: Diagnosis, waited: str) -> str:
         """→ why it was refused, if it was.
 
         CancelJobs leaves alone what has started in the meantime; child by child, since what it does
@@ -138,9 +138,9 @@ class StuckJobs:
             ]
         else:
             job_ids = [one.job_id]
-        why = f"RUNNABLE for {waited_min} min: {found.because}"
+        reason = given_up(found.kind, f"RUNNABLE for {waited}: {found.because}", found.advice)
         try:
-            refused = api.cancel_jobs(self._clients.batch, job_ids, given_up(found.kind, why))
+            refused = api.cancel_jobs(self._clients.batch, job_ids, reason)
         except ClientError as error:
             return aws.error_message(error)
         return next(iter(refused.values()), "")
@@ -232,10 +232,18 @@ def _who(one: Watched) -> str:
 def _then(one: Watched, found: Diagnosis) -> str:
     """What will be done about it, if anything."""
     if found.is_definite:
-        return f" Unless that is mended within {_notice_s(one) / _MINUTE_S:g} min it fails."
-    limit = limit_min(one)
-    if limit is None:
+        return f" Unless that is mended within {_span(_notice_s(one))} it fails."
+    limit_s = _limit_s(one)
+    if limit_s is None:
         return ""
     if one.target.fallback and found.kind == FailureKind.NO_CAPACITY:
-        return f" After {limit:g} min it goes to {one.target.fallback}."
-    return f" After {limit:g} min it is given up."
+        return f" After {_span(limit_s)} it goes to {one.target.fallback}."
+    return f" After {_span(limit_s)} it is given up."
+
+
+def _span(seconds: float, *, in_full: bool = False) -> str:
+    """`45 s`, `2.5 min`, `30 min`; `in_full` minutes only where there are several."""
+    if seconds < 2 * _MINUTE_S:
+        return f"{seconds:.0f} s"
+    minutes = seconds / _MINUTE_S
+    return f"{int(minutes) if in_full else minutes:g} min"

@@ -258,6 +258,9 @@ def worker_command(submission: Submission, context: RunContext) -> list[str]:
     command += ["--manifest", manifest_uri(submission, context)]
     if options.scratch:
         command += ["--scratch", options.scratch]
+    shape = submission.tasks[0].job.shape
+    if shape.mpi and shape.nodes == 1:
+        command.append("--mpi")
     return command
 
 

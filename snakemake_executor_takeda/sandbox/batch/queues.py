@@ -278,6 +278,7 @@ class Queues:
                 )
         return {
             **record,
+            "jobQueueType": "ECS_FARGATE" if kinds == {True} else "ECS",
             "computeEnvironmentOrder": [
                 {
                     "order": entry["order"],

@@ -1,0 +1,73 @@
+"""Ctrl-C is raised once, but is not lost where Python drops the exception."""
+
+import signal
+import threading
+
+import pytest
+
+from snakemake_executor_takeda.interrupts import one_interrupt
+
+
+class Run:
+    cancelled = False
+
+
+@pytest.fixture
+def patience():
+    return 3600
+
+
+@pytest.fixture
+def run(patience):
+    run = Run()
+    put_back = one_interrupt(lambda: run.cancelled, patience)
+    yield run
+    put_back()
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_it_is_raised_once(run):
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    run.cancelled = True
+    interrupt()
+    interrupt()
+
+
+def test_one_right_after_another_does_not_cut_short_how_the_first_is_taken(run):
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    interrupt()
+
+
+@pytest.mark.parametrize("patience", [0.05])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_one_that_a_finalizer_swallows_is_raised_again(run):
+    class Swallows:
+        def __del__(self):
+            interrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        Swallows()
+        threading.Event().wait(10)
+    run.cancelled = True
+
+
+def test_others_who_handle_ctrl_c_are_left_alone():
+    def theirs(number, frame):
+        pass
+
+    before = signal.signal(signal.SIGINT, theirs)
+    try:
+        one_interrupt(lambda: False)()
+        assert signal.getsignal(signal.SIGINT) is theirs
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_things_are_put_back():
+    one_interrupt(lambda: False)()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
