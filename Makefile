@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 export TAKEDA_SANDBOX_DIR ?= $(CURDIR)/.takeda/sandbox
 
 help: ## show this list

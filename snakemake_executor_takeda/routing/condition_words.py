@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.routing.conditions import (
     HOW_TO_COMPARE,
     KNOWN_RESOURCES,
     When,
     parse_comparison,
 )
-from snakemake_executor_takeda.routing.mistakes import did_you_mean, nearest
+from snakemake_executor_takeda.routing.mistakes import did_you_mean
 from snakemake_executor_takeda.routing.source import shown
 
 # A word like one of these is a misspelling, as nobody calls a resource so: a mistake.

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.routing.source import Document, Location, Problems, shown
 
 _SHOWN_WORDS = 16
-
-
-def nearest(word: str, words: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The word most like this one, whatever the case of its letters."""
-    by_lower = {w.lower(): w for w in sorted(words)}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
 
 
 def did_you_mean(word: str, words: Collection[str], what: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.routing.conditions import is_handoff
-from snakemake_executor_takeda.routing.mistakes import did_you_mean, nearest
+from snakemake_executor_takeda.routing.mistakes import did_you_mean
 from snakemake_executor_takeda.routing.policy import HEALTHOMICS, Policy, Route
 from snakemake_executor_takeda.values import JobSpec, Placement, TakedaError, Target
 

@@ -5,7 +5,6 @@ A fault is asked for as `name[:variant]=amount`: a rate from 0 to 1, or seconds.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import hashlib
 import math
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import TakedaError
 
 Scope = Literal["call", "job", "event"]
@@ -153,13 +153,6 @@ def kind_of(name: str) -> Kind:
     if kind is None:
         raise TakedaError(f"there is no fault {name!r}. {_choices(name, KINDS, 'Faults')}")
     return kind
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word most like this one."""
-    by_lower = {known.lower(): known for known in words}
-    found = difflib.get_close_matches(word.lower(), by_lower, n=1)
-    return by_lower[found[0]] if found else None
 
 
 def _parse(word: str, selectors: Mapping[str, Any]) -> Fault:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.sandbox import faults
 from snakemake_executor_takeda.sandbox.faults import RULE_TAG, Fault, Target
 from snakemake_executor_takeda.sandbox.injecting import Faults
@@ -157,7 +158,7 @@ class Front:
         known = self._router.operations()
         if fault.call is None or fnmatch.filter(known, fault.call):
             return
-        near = faults.nearest(fault.call, known)
+        near = nearest(fault.call, known)
         raise TakedaError(
             f"--call {fault.call}: the sandbox has no such operation"
             + (f". Did you mean {near}?" if near else "")

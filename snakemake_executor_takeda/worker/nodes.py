@@ -138,14 +138,14 @@ def run_main(
                     return _variables(hub.addresses(), plan, private)
 
                 code = task(prepare)
-                return NODE_LOST if code and hub.lost else code
+                return _ended_for(hub.lost) if code and hub.lost else code
             finally:
                 hub.over()
         except SystemExit:
             # a node was lost when there was no task yet to hear of it
             if hub.lost is None:
                 raise
-            return NODE_LOST
+            return _ended_for(hub.lost)
 
 
 def follow(here: Here, plan: Plan, fill: Callable[[Path], None]) -> int:
@@ -324,6 +324,13 @@ def _variables(addresses: list[str], plan: Plan, private: Path) -> dict[str, str
 def _place(here: Here, plan: Plan, name: str) -> str:
     """Where a node leaves word: every attempt has places of its own."""
     return f"{plan.meeting}/{here.attempt}/{name}.json"
+
+
+def _ended_for(lost: tuple[int, str]) -> int:
+    """The exit code of a lost node. It is said last, too: what the task says of its own end is long, and
+    of a log the last lines are shown."""
+    _say(f"ended because node {lost[0]} went away: {lost[1]}")
+    return NODE_LOST
 
 
 def _report_loss(index: int, why: str) -> None:

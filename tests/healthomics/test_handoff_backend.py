@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.values import FailureKind, TakedaError
 from tests.healthomics.conftest import Cloud, Controller, job, wait_for, words_job
@@ -245,7 +246,7 @@ def test_check_names_target_and_value(
     monkeypatch.setenv("AWS_ENDPOINT_URL_OMICS", "http://127.0.0.1:9")
     monkeypatch.setattr(
         "snakemake_executor_takeda.backends.aws.client.__kwdefaults__",
-        {"max_attempts": 1, "region": None},
+        {**aws.client.__kwdefaults__, "max_attempts": 1},
     )
     with pytest.raises(TakedaError, match="HealthOmics does not answer"):
         controllers().backend.check()

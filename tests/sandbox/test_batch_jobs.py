@@ -78,7 +78,7 @@ def test_the_environment_is_the_jobs_own(batch: Batch, monkeypatch: pytest.Monke
         "AWS_BATCH_CE_NAME": "q-ce",
         "AWS_BATCH_JQ_NAME": "q",
     }
-    assert not Path(directory).exists()
+    batch.wait(lambda: {"there": Path(directory).exists()}, lambda found: not found["there"])
 
 
 def test_a_plain_job_has_no_array_variables(batch: Batch) -> None:
@@ -311,7 +311,7 @@ def test_a_job_waits_for_what_it_depends_on(batch: Batch, tmp_path: Path) -> Non
     second = batch.submit("true", dependsOn=[{"jobId": first}])
     third = batch.submit("true", size=3, dependsOn=[{"jobId": second}])
     batch.until(second, "PENDING")
-    assert batch.job(third)["status"] == "PENDING"
+    batch.until(third, "PENDING")
     flag.touch()
     assert batch.until(third)["status"] == "SUCCEEDED"
     assert batch.job(second)["startedAt"] >= batch.job(first)["stoppedAt"]

@@ -264,9 +264,9 @@ def test_the_state_folder_is_its_owners_only(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["up", "--port", "70000"], "70000 is no port"),
-        (["up", "--vcpus", "0"], "0 is not a whole number"),
-        (["up", "--memory", "lots"], "lots is not a whole number"),
+        (["up", "--port", "70000"], "'70000' is no port"),
+        (["up", "--vcpus", "0"], "'0' is not a whole number"),
+        (["up", "--memory", "lots"], "'lots' is not a whole number"),
     ],
 )
 def test_wrong_use_is_status_2(sandbox: Sandbox, words: list[str], message: str) -> None:
