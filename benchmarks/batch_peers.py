@@ -24,17 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
+
+from side_by_side import make_environment, ratios
 
 from snakemake_executor_takeda.sandbox import control
 from snakemake_executor_takeda.sandbox.record import BUCKET, ON_DEMAND_QUEUE
 
-HERE = Path(__file__).parent
 PEER = "snakemake-executor-plugin-aws-batch==0.2.1"
 SNAKEFILE = """
 rule one:
@@ -180,38 +179,14 @@ class Bench:
         return Counter(facts["api_calls"].get("batch", {})), sum(facts["jobs"].values())
 
 
-def make_environment(folder: Path) -> Path:
-    """A virtual environment with this plugin and its peers; returns its interpreter."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-        same = [
-            f"{name}=={version(name)}"
-            for name in ("snakemake", "boto3", "snakemake-storage-plugin-s3")
-        ]
-        wanted = [
-            *same,
-            "snakemake-storage-plugin-fs",
-            PEER,
-            *("--editable", str(HERE.parent)),
-            *("--editable", str(HERE / "null_executor")),
-        ]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-    return python
-
-
 def summary(executor: str, runs: list[Measured], null: list[Measured]) -> dict[str, object]:
     """Medians, and ratios to the executor that does nothing, pair by pair."""
-    ratios = [
-        ours.cpu_seconds / theirs.cpu_seconds for ours, theirs in zip(runs, null, strict=False)
-    ]
     submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
     return {
         "executor": executor,
         "runs": len(runs),
         "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
-        "cpu_ratio": round(statistics.median(ratios), 3),
-        "cpu_ratio_least_and_most": [round(min(ratios), 3), round(max(ratios), 3)],
+        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
         "wall_seconds": statistics.median(run.wall_seconds for run in runs),
         "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
         "seconds_until_submitted": statistics.median(submitted) if submitted else None,
@@ -264,7 +239,9 @@ def main() -> None:
             print(f"runs below {folder}", file=sys.stderr)
         else:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        python = make_environment((arguments.venv or folder / "venv").absolute())
+        python = make_environment(
+            (arguments.venv or folder / "venv").absolute(), "snakemake-storage-plugin-fs", PEER
+        )
         os.environ["TAKEDA_SANDBOX_DIR"] = str(folder / "sandbox")
         control.up(
             folder / "sandbox",

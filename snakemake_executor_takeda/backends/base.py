@@ -61,6 +61,8 @@ class RunContext:
     """Directory of the main Snakefile, absolute; `handoff=` paths are looked up here, then in workdir."""
     say: Callable[[str], None] = lambda line: None
     """Tells the user a line about the run that is no trouble."""
+    poll_seconds: float = 10.0
+    """Longest pause between two looks at a service."""
 
 
 class Backend(Protocol):

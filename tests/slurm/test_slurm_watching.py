@@ -478,3 +478,80 @@ def test_closed_tasks_are_not_told_again(bench):
     bench.record("s1-t1", 0)
     (update,) = bench.poll(active(array, open_ids={"s1-t1"}))
     assert update.task_id == "s1-t1"
+
+
+def paced(bench):
+    """Looks at the queue are paced, as in a run."""
+    bench.watcher = Watcher(
+        bench.slurm,
+        ExitRecords(bench.exits),
+        bench.logs,
+        clock=bench.clock,
+        longest_pause_seconds=10.0,
+    )
+    return bench
+
+
+def polled(bench, *sent, seconds, every=0.5):
+    """Polls in succession: how often the queue was asked, and what was told."""
+    before = bench.slurm.calls.count("queue")
+    told = [
+        update for _ in range(int(seconds / every)) for update in bench.poll(*sent, seconds=every)
+    ]
+    return bench.slurm.calls.count("queue") - before, told
+
+
+def test_ends_by_record_are_told_at_once_and_do_not_hasten_looks_at_the_queue(bench):
+    paced(bench)
+    sent = submission([TRUE] * 600)
+    bench.slurm.sees(*(sighting("RUNNING", f"7_{index}") for index in range(600)))
+    polled(bench, active(sent), seconds=1)
+    open_ids = [task.task_id for task in sent.tasks]
+    looks = 0
+    while open_ids:
+        bench.record(open_ids[0], 0)
+        asked, told = polled(bench, active(sent, open_ids=open_ids), seconds=0.5)
+        looks += asked
+        assert open_ids.pop(0) in [update.task_id for update in told if update.outcome]
+    assert 30 <= looks <= 37
+
+
+def test_what_a_record_does_not_say_is_asked_within_a_second(bench):
+    paced(bench)
+    sent = active(submission([TRUE, TRUE]))
+    bench.slurm.sees(sighting("RUNNING", "7_0"), sighting("RUNNING", "7_1"))
+    polled(bench, sent, seconds=60)
+    bench.slurm.sees(sighting("TIMEOUT", "7_0"), sighting("RUNNING", "7_1"))
+    assert polled(bench, sent, seconds=1) == (0, [])
+    bench.record("s1-t0", 143)
+    _, (update,) = polled(bench, sent, seconds=1)
+    assert update.outcome.kind == FailureKind.TIMEOUT
+
+
+def test_the_nodes_of_ranks_are_asked_for_when_they_end(bench):
+    paced(bench)
+    sent = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun")))
+    bench.slurm.sees(sighting("RUNNING"))
+    polled(bench, sent, seconds=60)
+    bench.slurm.sees(sighting("COMPLETED", nodes="node-[1-2]"))
+    bench.record("s1-t0", 0)
+    _, (update,) = polled(bench, sent, seconds=1)
+    assert update.outcome.detail["nodes"] == "node-[1-2]"
+
+
+def test_a_new_submission_is_looked_at_soon(bench):
+    paced(bench)
+    first, second = active(submission()), active(submission(number=2), job_id="78")
+    bench.slurm.sees(sighting("RUNNING"))
+    polled(bench, first, seconds=60)
+    assert polled(bench, first, second, seconds=1)[0] == 1
+
+
+def test_a_doubt_is_looked_into_every_few_seconds(bench):
+    paced(bench)
+    sent = active(submission())
+    bench.slurm.sees(sighting("RUNNING"))
+    polled(bench, sent, seconds=60)
+    bench.slurm.sees(sighting("COMPLETED"))
+    _, told = polled(bench, sent, seconds=25)
+    assert told[0].outcome.succeeded

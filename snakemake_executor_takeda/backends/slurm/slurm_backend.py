@@ -60,7 +60,9 @@ class SlurmBackend:
         self._exchange = exchange_of(targets, context, from_afar=client.is_remote)
         self._logs = context.state_dir / "logs"
         records = self._exchange.records
-        self._watcher = watcher or Watcher(self._client, records, self._logs)
+        self._watcher = watcher or Watcher(
+            self._client, records, self._logs, longest_pause_seconds=context.poll_seconds
+        )
         self._submitter = Submitter(self._client, records)
         self._srun = Srun()
         # From afar, scratch is the nodes' own; without S3 nothing is staged.

@@ -1,4 +1,4 @@
-"""What is new about open tasks: the tasks' own records first, then one look at the queue.
+"""What is new about open tasks: the tasks' own records first, then, in growing pauses, one look at the queue.
 
 Only what neither explains is asked for: scontrol for tasks that vanished, then the accounting database
 where there is one, and the nodes when one of them failed.
@@ -42,6 +42,10 @@ DATABASE_PATIENCE_SECONDS = 1800.0
 JOBS_PER_POLL = 10
 """Vanished jobs that scontrol is asked for in one poll: one process each."""
 CLOCKS_DIFFER_SECONDS = 10.0
+FIRST_LOOK_SECONDS = 1.0
+LOOK_GROWTH = 1.5
+LONGEST_DOUBT_SECONDS = 5.0
+"""Between two looks at the queue while one of them left a doubt."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,37 @@ class _Waiting:
     polls: int = 0
 
 
+class Looks:
+    """When the queue is asked: soon after a submission, then in pauses that grow, whatever ends meanwhile.
+
+    Records tell of nearly all ends, and cost no process and no work of Slurm's controller.
+    """
+
+    def __init__(self, longest_seconds: float, clock: Callable[[], float]) -> None:
+        self._longest_seconds = longest_seconds
+        self._clock = clock
+        self._last: float | None = None
+        self._pause = 0.0
+        self._jobs: set[str] = set()
+
+    def is_due(self, jobs: set[str], *, is_doubtful: bool, is_asked_for: bool) -> bool:
+        """Whether to ask now. `is_asked_for`: a record needs Slurm's word."""
+        if jobs - self._jobs:
+            self._pause = FIRST_LOOK_SECONDS
+        self._jobs = jobs
+        pause = min(self._pause, self._longest_seconds)
+        if is_doubtful:
+            pause = min(pause, LONGEST_DOUBT_SECONDS)
+        if is_asked_for:
+            pause = min(pause, FIRST_LOOK_SECONDS)
+        now = self._clock()
+        if self._last is not None and now - self._last < pause:
+            return False
+        self._last = now
+        self._pause = min(self._pause * LOOK_GROWTH, self._longest_seconds)
+        return True
+
+
 class Watcher:
     """Remembers between polls what it has said and what it doubts."""
 
@@ -104,7 +139,9 @@ class Watcher:
         *,
         clock: Callable[[], float] = time.monotonic,
         accounting: Accounting | None = None,
+        longest_pause_seconds: float = 0.0,
     ) -> None:
+        """`longest_pause_seconds`: between two looks at the queue (0: each poll is one)."""
         self._client = client
         self._records = records
         self._logs = logs
@@ -122,30 +159,42 @@ class Watcher:
         """Tasks that are to be taken out of the queue, with the outcome that they get then."""
         self._pending = capacity.Pending()
         self._bad_nodes = capacity.BadNodes()
+        self._looks = Looks(longest_pause_seconds, clock)
 
     def excluded_nodes(self) -> tuple[str, ...]:
         """Nodes that failed twice for this run."""
         return self._bad_nodes.excluded()
 
     def poll(self, active: Sequence[Active]) -> Iterator[Update]:
-        """Updates; without an answer from Slurm only successes that the records tell of."""
+        """Updates; between looks at the queue, and while Slurm does not answer, only successes that the
+        records tell of."""
         opened = self._open_tasks(active)
         self._forget_all_but({one.task.task_id for one in opened})
         if self._waiting:
             self._records.refresh()
         recorded = self._records.names()
         records = {
-            one.task.task_id: self._records.read(one.task.task_id)
+            one.task.task_id: record
             for one in opened
             if one.task.task_id in recorded
+            and (record := self._records.read(one.task.task_id)) is not None
         }
+        jobs = {one.job_id for one in opened}
+        done = [one for one in opened if _is_told_by(records.get(one.task.task_id), one.task)]
+        if not self._looks.is_due(
+            jobs,
+            is_doubtful=bool(self._waiting or self._given_up),
+            is_asked_for=len(done) < len(records),
+        ):
+            yield from self._by_record(done, records)
+            return
         try:
-            queue = self._client.queue({one.job_id for one in opened})
+            queue = self._client.queue(jobs)
         except (SlurmSilent, SlurmRefused) as error:
             yield from self._is_silent(opened, error)
-            for one in opened:
-                if end := self._without_slurm(one, records.get(one.task.task_id)):
-                    yield self._update(end, {})
+            # What is not seen now must not be counted as absent.
+            self._waiting.clear()
+            yield from self._by_record(opened, records)
             return
         yield from self._is_heard(opened)
         ends, absent = [], []
@@ -195,13 +244,14 @@ class Watcher:
             yield Update(opened[0].task.task_id, note=note)
         self._silent_since, self._told_silence = None, False
 
-    def _without_slurm(self, one: _Open, record: ExitRecord | None) -> _End | None:
-        outcome = states.outcome_of(one.task, None, record)
-        if outcome is not None:
-            return _End(one, outcome, record)
-        # What is not seen now must not be counted as absent.
-        self._waiting.pop(one.task.task_id, None)
-        return None
+    def _by_record(
+        self, opened: Iterable[_Open], records: Mapping[str, ExitRecord]
+    ) -> Iterator[Update]:
+        """Those that ended well: a record of failure needs Slurm's word."""
+        for one in opened:
+            record = records.get(one.task.task_id)
+            if outcome := states.outcome_of(one.task, None, record):
+                yield self._update(_End(one, outcome, record), {})
 
     # What the queue shows.
 
@@ -496,6 +546,11 @@ def _is_of_an_earlier_run(sighting: Sighting, record: ExitRecord) -> bool:
     if record.exit_code == 0 or sighting.state != "RUNNING" or sighting.wall_seconds is None:
         return False
     return time.time() - sighting.wall_seconds > record.ended + CLOCKS_DIFFER_SECONDS
+
+
+def _is_told_by(record: ExitRecord | None, task: Task) -> bool:
+    """Whether it ended well, and its record says all of it: one of several nodes names but the first."""
+    return record is not None and record.exit_code == 0 and not _spreads(task)
 
 
 def _spreads(task: Task) -> bool:

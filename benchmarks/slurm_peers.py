@@ -1,0 +1,215 @@
+"""What a run of N ready jobs on Slurm costs the machine that controls it: this plugin beside its peer.
+
+    .venv/bin/python benchmarks/slurm_peers.py --jobs 2000 --repetitions 5
+
+The same Snakefile is run in turn (A B C A B C …) by an executor that does nothing (`null_executor/`),
+by this plugin and by snakemake-executor-plugin-slurm, on a real Slurm on this machine with four nodes.
+The jobs' outputs are there beforehand (`--forceall` has Snakemake run the jobs all the same), and the
+jobs themselves do next to nothing: they do not start the Snakemake of theirs, which would take this
+machine an hour. CPU seconds and peak memory are the operating system's, of the controller with the
+processes that it starts; Slurm's daemons are not among them. Prints one JSON object, and a line for each
+run to standard error.
+
+Makes a virtual environment with the peer from PyPI below `--venv` (a temporary one by default).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from side_by_side import HERE, make_environment, ratios
+
+from snakemake_executor_takeda.sandbox import slurm
+
+PEER = "snakemake-executor-plugin-slurm==2.8.0"
+QUICK_NODE = HERE.parent / "tests" / "snakemake" / "quick_node.py"
+SNAKEFILE = """
+rule one:
+    output: "made/{n}"
+    resources: mem_mb=100, runtime=10
+    shell: "touch {output}"
+"""
+POLICY = """
+version: 1
+targets:
+  here: {{backend: slurm, partition: hpc, python: {python}}}
+default: here
+"""
+FLAGS = {
+    "null": (),
+    "takeda": ("--takeda-routing", "routing.yaml"),
+    # Its other way of asking needs an accounting database.
+    "slurm": (
+        *("--slurm-status-command", "squeue"),
+        *("--default-resources", "slurm_partition=hpc", "slurm_account=root"),
+        # By default it waits for 40 s before it looks for the first time.
+        *("--slurm-init-seconds-before-status-checks", "1"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of one executor."""
+
+    cpu_seconds: float
+    """User and system, of the controller and the children that it waited for."""
+    wall_seconds: float
+    peak_rss_mb: float
+    seconds_until_submitted: float | None
+    """From Snakemake's "Execute … jobs" to the last sbatch; None where there is none."""
+    processes: dict[str, int]
+    """Started by the controller, by program."""
+
+
+class Bench:
+    """A running Slurm, and an environment with the executors."""
+
+    def __init__(self, folder: Path, python: Path, jobs: int, variables: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._python = python
+        self._jobs = jobs
+        self._variables = variables
+        self._runs = 0
+
+    def run(self, executor: str) -> Measured:
+        """Raises SystemExit naming the log where the run fails."""
+        self._runs += 1
+        folder = self._folder / f"run-{self._runs}-{executor}"
+        folder.mkdir()
+        self._write(folder, executor)
+        log, note = folder / "snakemake.log", folder / "processes.json"
+        with log.open("w") as stream:
+            began = time.monotonic()
+            process = subprocess.Popen(
+                self._command(executor, note),
+                cwd=folder,
+                env=self._environment(folder),
+                stdout=stream,
+                stderr=stream,
+            )
+            ready_at = None
+            while True:
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if ready_at is None and "\nExecute " in log.read_text():
+                    ready_at = time.time()
+                if pid:
+                    break
+                time.sleep(0.05 if ready_at is None else 0.5)
+            wall_seconds = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            sys.exit(f"{executor} failed: see {log}")
+        noted = json.loads(note.read_text())
+        last = noted["last"].get("sbatch")
+        return Measured(
+            cpu_seconds=round(usage.ru_utime + usage.ru_stime, 2),
+            wall_seconds=round(wall_seconds, 2),
+            peak_rss_mb=round(usage.ru_maxrss * 1024 / 1e6, 1),
+            seconds_until_submitted=round(last - ready_at, 2) if last and ready_at else None,
+            processes=noted["processes"],
+        )
+
+    def _write(self, folder: Path, executor: str) -> None:
+        (folder / "Snakefile").write_text(SNAKEFILE)
+        (folder / "made").mkdir()
+        for n in range(self._jobs):
+            (folder / "made" / str(n)).touch()
+        node = _script(folder / "quick-python", [str(self._python), str(QUICK_NODE)], '"$@"')
+        (folder / "routing.yaml").write_text(POLICY.format(python=json.dumps(str(node))))
+        (folder / "bin").mkdir()
+        if executor == "slurm":
+            # What it has a node run is an argument of sbatch.
+            real = shutil.which("sbatch", path=self._environment(folder)["PATH"])
+            _script(folder / "bin" / "sbatch", [str(real)], '"${@/#--wrap=*/--wrap=true}"')
+
+    def _command(self, executor: str, note: Path) -> list[str]:
+        return [
+            *(str(self._python), str(HERE / "counted_snakemake.py"), str(note)),
+            *("--executor", executor, *FLAGS[executor], "--forceall"),
+            *("--jobs", str(10 * self._jobs), "--max-jobs-per-timespan", "1000000/1s"),
+            *("--max-status-checks-per-second", "1000"),
+            # The default scheduler solves a linear program in a process of its own, which would
+            # make everybody's figures larger and noisier.
+            *("--scheduler", "greedy", "--"),
+            *(f"made/{n}" for n in range(self._jobs)),
+        ]
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        variables = {**os.environ, **self._variables}
+        return variables | {"PATH": f"{folder / 'bin'}{os.pathsep}{variables['PATH']}"}
+
+
+def _script(path: Path, words: list[str], arguments: str) -> Path:
+    path.write_text(f"#!/bin/bash\nexec {shlex.join(words)} {arguments}\n")
+    path.chmod(0o755)
+    return path
+
+
+def summary(executor: str, runs: list[Measured], null: list[Measured]) -> dict[str, object]:
+    """Medians, and ratios to the executor that does nothing, pair by pair."""
+    submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
+    return {
+        "executor": executor,
+        "runs": len(runs),
+        "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
+        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
+        "wall_seconds": statistics.median(run.wall_seconds for run in runs),
+        "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
+        "seconds_until_submitted": statistics.median(submitted) if submitted else None,
+        "most_processes": max(sum(run.processes.values()) for run in runs),
+        "processes": runs[-1].processes,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--peer-repetitions", type=int, default=1, help="of the peer (0: leave it out)"
+    )
+    parser.add_argument(
+        "--venv", type=Path, help="an environment made by an earlier run of this script"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="takeda-benchmark-"))
+        if arguments.keep:
+            print(f"runs below {folder}", file=sys.stderr)
+        else:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        python = make_environment(
+            (arguments.venv or folder / "venv").absolute(),
+            PEER,
+            "snakemake-executor-plugin-slurm-jobstep",
+        )
+        variables = slurm.up(folder / "slurm")
+        stack.callback(slurm.down, folder / "slurm")
+        bench = Bench(folder, python, arguments.jobs, variables)
+        runs: dict[str, list[Measured]] = {"null": [], "takeda": [], "slurm": []}
+        for repetition in range(arguments.repetitions):
+            for executor, found in runs.items():
+                if executor != "slurm" or repetition < arguments.peer_repetitions:
+                    found.append(bench.run(executor))
+                    print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
+    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items() if found]
+    print(json.dumps({"jobs": arguments.jobs, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
