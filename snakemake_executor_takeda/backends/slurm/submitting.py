@@ -30,7 +30,9 @@ FULL_LIMIT_SECONDS = 12 * 3600.0
 TOLD_AGAIN_SECONDS = 3600.0
 """A cluster may be full again and again while a large run goes through it."""
 _NO_ROOM = re.compile(
-    r"(Max|Grp)Submit|submit limit|temporarily unable to accept|job queue full", re.IGNORECASE
+    r"(Max|Grp)Submit|submit limit|temporarily unable to accept|job queue full"
+    r"|error writing script",  # the controller's disk is full
+    re.IGNORECASE,
 )
 _TOO_LARGE = re.compile(r"size and/or time limits", re.IGNORECASE)
 _CLUSTER = ""

@@ -30,6 +30,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.clients.errors import is_full, is_silence
 from snakemake_executor_takeda.backends.slurm.facts import (
     NodeFacts,
     PartitionFacts,
@@ -48,14 +49,7 @@ SUBMIT_SECONDS = 30.0
 PAUSE_SECONDS = 1.0
 IDS_PER_CALL = 1000
 
-_SILENCE = re.compile(
-    r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)"
-    r"|zero bytes were transmitted|unable to establish controller|communication (connection )?failure"
-    r"|controller is in standby|slurmctld.*not.*respond|protocol authentication error"
-    r"|could not establish a configuration source",
-    re.IGNORECASE,
-)
-_FULL = re.compile(r"temporarily unable to accept job|job queue full", re.IGNORECASE)
+_SLEEPS = re.compile(r"temporarily unable to accept job|job queue full", re.IGNORECASE)
 _NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 
 
@@ -180,7 +174,7 @@ def _run(
         raise SlurmSilent(f"{arguments[0]} had no answer within {seconds:.0f} s") from error
     except OSError as error:
         raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
-    if done.returncode != 0 and _SILENCE.search(done.stderr):
+    if done.returncode != 0 and is_silence(done.stderr):
         raise SlurmSilent(_words(done))
     return done
 
@@ -215,18 +209,20 @@ def _submit(
         with process:
             for line in process.stderr or ():
                 said.append(line)
-                if _FULL.search(line):
+                if _SLEEPS.search(line):
                     process.kill()
                     break
         late.cancel()
         out.seek(0)
         done = subprocess.CompletedProcess(arguments, process.returncode, out.read(), "".join(said))
-    if _FULL.search(done.stderr):
+    if _SLEEPS.search(done.stderr):
         raise SlurmFull("its table of jobs is full (MaxJobCount)")
     if done.returncode == -signal.SIGKILL:
         raise SlurmSilent(f"{arguments[0]} had no answer within {SUBMIT_SECONDS:.0f} s")
-    if done.returncode != 0 and _SILENCE.search(done.stderr):
+    if done.returncode != 0 and is_silence(done.stderr):
         raise SlurmSilent(_words(done))
+    if done.returncode != 0 and is_full(done.stderr):
+        raise SlurmFull(_words(done))
     return done
 
 

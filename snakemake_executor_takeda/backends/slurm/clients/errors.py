@@ -11,22 +11,39 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 )
 
 _SILENCE = re.compile(
-    r"unable to contact slurm controller|communication (connection|shutdown)|timed out"
-    r"|zero bytes were transmitted|unexpected message received|incomplete packet|backoff"
-    r"|slurm backup controller in standby",
+    r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)"
+    r"|communication (connection |shutdown )?failure|message (send|receive) failure"
+    r"|zero bytes were transmitted|unexpected message received|header lengths are longer"
+    r"|insane message length|incomplete packet|unable to establish controller"
+    r"|(controller is|backup controller) in standby|slurmctld.*not.*respond"
+    r"|rate limit exceeded|backoff|protocol authentication error"
+    r"|could not establish a configuration source",
     re.IGNORECASE,
 )
+"""Of `slurm_strerror` and of the commands: the request may have been taken, or may be later."""
 _FULL = re.compile(
-    r"unable to create job record, try again|resource temporarily unavailable", re.IGNORECASE
+    r"temporarily unable to accept job|job queue full|unable to create job record, try again"
+    r"|resource temporarily unavailable",
+    re.IGNORECASE,
 )
 _NO_SUCH_JOB = re.compile(r"invalid job id", re.IGNORECASE)
 
 
+def is_silence(words: str) -> bool:
+    """Whether the controller did not answer, or not to the point, as a busy one does."""
+    return _SILENCE.search(words) is not None
+
+
+def is_full(words: str) -> bool:
+    """Whether its table of jobs has no room at present."""
+    return _FULL.search(words) is not None
+
+
 def error_of(words: str) -> SlurmSilent | SlurmFull | SlurmRefused:
     """The exception for an error's description (slurm_strerror, in all of the library's users)."""
-    if _SILENCE.search(words):
+    if is_silence(words):
         return SlurmSilent(words)
-    if _FULL.search(words):
+    if is_full(words):
         return SlurmFull("its table of jobs is full (MaxJobCount)")
     return SlurmRefused(words)
 
