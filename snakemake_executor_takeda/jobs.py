@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from snakemake_executor_takeda.values import (
@@ -17,6 +19,10 @@ from snakemake_executor_takeda.values import (
 
 # Snakemake's own bookkeeping, and values that only the node can know.
 _NOT_RESOURCES = frozenset({"_cores", "_nodes", "_job_count", "tmpdir"})
+_SHARED_IN_A_GROUP = ("nodes", "tasks_per_node", "ntasks_per_node", "cpus_per_gpu", "tasks_per_gpu")
+"""Snakemake adds these up over a group's members, which run side by side in one allocation."""
+_RANKS = ("tasks", "ntasks")
+_PER_CPU = "mem_mb_per_cpu"
 
 
 def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
@@ -31,13 +37,14 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
     wildcards = {} if is_group else {k: str(v) for k, v in job.wildcards_dict.items()}
     source_line = "" if is_group else _source_line(job.rule)
     name = str(job.groupid) if is_group else str(job.rule.name)
+    shape = shape_of(resources, int(job.threads), where=f"rule {name} ({source_line})")
     handoff = bool(resources.get("handoff"))
     return JobSpec(
         job_id=str(job.jobid) if is_group else int(job.jobid),
         rule=name,
         wildcards=wildcards,
         attempt=int(job.attempt),
-        shape=shape_of(resources, int(job.threads), where=f"rule {name} ({source_line})"),
+        shape=_with_memory_of_cpus(shape, resources),
         resources=resources,
         container=None if is_group else job.container_img_url,
         inputs=_named_files(job.input) if handoff and not is_group else (),
@@ -89,6 +96,12 @@ def shape_of(resources: Mapping[str, int | float | str], threads: int, where: st
     )
 
 
+def memory_per_cpu(resources: Mapping[str, int | float | str]) -> int | None:
+    """`mem_mb_per_cpu`; None where it is not said, or is no amount."""
+    text = str(resources.get(_PER_CPU, ""))
+    return int(text) or None if text.isdecimal() else None
+
+
 def job_name(run_id: str, rule: str, number: int) -> str:
     """A name that Batch, Slurm and HealthOmics all accept, whatever the rule is called."""
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", rule)[:40].strip("_-") or "job"
@@ -127,13 +140,82 @@ def _source_line(rule: Any) -> str:
     return f"{rule.snakefile}:{lines.get(rule.lineno, rule.lineno)}"
 
 
+def _with_memory_of_cpus(shape: Shape, resources: Mapping[str, int | float | str]) -> Shape:
+    """Routes, budgets and other backends go by the memory of a node."""
+    per_cpu = memory_per_cpu(resources)
+    if per_cpu is None:
+        return shape
+    ranks = shape.tasks_per_node or -(-shape.tasks // shape.nodes)
+    return replace(shape, mem_mb=per_cpu * shape.cpus * ranks)
+
+
 def _resources(job: Any) -> dict[str, int | float | str]:
+    if not job.is_group():
+        return _own_resources(job)
+    pairs = [(member, _own_resources(member)) for member in job.jobs]
+    members = [one for _, one in pairs]
+    result = _plain(job.resources)
+    ranked = any(_launcher(one.get("mpi")) for one in members)
+    for name in _SHARED_IN_A_GROUP + (() if ranked else _RANKS):
+        if name in result:
+            result[name] = max((one[name] for one in members if name in one), key=_size)
+    result.pop(_PER_CPU, None)
+    if any(_PER_CPU in one for one in members):
+        cpus = [_cpus(one, member) for member, one in pairs]
+        result[_PER_CPU] = _memory_per_cpu_of_all(members, cpus, _cpus(result, job))
+    return result
+
+
+def _memory_per_cpu_of_all(
+    members: Sequence[Mapping[str, int | float | str]], cpus: Sequence[int], all_cpus: int
+) -> int:
+    """Enough for whichever members of a group run at once: no more than the hungriest one needs for
+    each of its CPUs, and no more than all of them need together."""
+    needs = [
+        (memory_per_cpu(one) or 0) * number or _size(one.get("mem_mb", 0))
+        for one, number in zip(members, cpus, strict=True)
+    ]
+    hungriest = max(need / number for need, number in zip(needs, cpus, strict=True))
+    return math.ceil(min(hungriest, sum(needs) / all_cpus))
+
+
+def _own_resources(job: Any) -> dict[str, int | float | str]:
+    """Those of one job. A rule's own memory comes before a default for each CPU."""
+    result = _plain(job.resources)
+    if _PER_CPU in result and _is_default(job.rule, _PER_CPU):
+        result = {
+            name: value
+            for name, value in result.items()
+            if name != _PER_CPU or _is_default(job.rule, "mem_mb")
+        }
+    return result
+
+
+def _is_default(rule: Any, resource: str) -> bool:
+    """Whether neither the rule nor a flag for it says this resource: `default-resources` do."""
+    defaults = rule.workflow.resource_settings.default_resources or {}
+    return bool(rule.resources.get(resource) == defaults.get(resource))
+
+
+def _plain(resources: Any) -> dict[str, int | float | str]:
     return {
         name: value
-        for name, value in job.resources.items()
+        for name, value in resources.items()
         # A resource that depends on a file not there yet is a TBDString, a subclass of str.
         if name not in _NOT_RESOURCES and type(value) in (int, float, str, bool)
     }
+
+
+def _cpus(resources: Mapping[str, int | float | str], job: Any) -> int:
+    return max(1, _size(resources.get("cpus_per_task", 0)) or int(job.threads))
+
+
+def _size(value: float | str) -> int:
+    """0 for what is no number: whoever uses the resource says so."""
+    try:
+        return int(value)
+    except ValueError:
+        return 0
 
 
 def _text(value: object) -> str | None:

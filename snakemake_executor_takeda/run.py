@@ -570,6 +570,7 @@ class Run:
             environment_uri=environment_uri,
             basedir=Path(self._workflow.main_snakefile).resolve().parent,
             say=lambda line: self._logger.info(f"takeda: {line}"),
+            poll_seconds=self._workflow.executor_settings.poll_seconds,
         )
 
     def _open_backend(self, name: str, targets: list[Target]) -> Backend:
@@ -671,11 +672,10 @@ def _with_memory(ready: Ready, mem_mb: int) -> Ready:
     """The same job with this memory, which its command sees as its resource too. A group's members
     keep what each of them says."""
     job = ready.job
-    larger = replace(
-        job,
-        shape=replace(job.shape, mem_mb=mem_mb),
-        resources={**job.resources, "mem_mb": mem_mb},
-    )
+    resources = {**job.resources, "mem_mb": mem_mb}
+    if (per_cpu := jobs.memory_per_cpu(job.resources)) and job.shape.mem_mb:
+        resources["mem_mb_per_cpu"] = -(-per_cpu * mem_mb // job.shape.mem_mb)
+    larger = replace(job, shape=replace(job.shape, mem_mb=mem_mb), resources=resources)
     argv = ready.argv if job.is_group else with_memory(ready.argv, job.rule, mem_mb)
     return replace(ready, job=larger, argv=argv)
 
