@@ -116,7 +116,7 @@ def test_ranks_on_three_nodes_add_up(command, tmp_path):
     bucket, prefix = command[command.index("--default-storage-prefix") + 1][5:].split("/", 1)
     body = boto3.client("s3").get_object(Bucket=bucket, Key=f"{prefix}/sums.txt")["Body"]
     lines = body.read().decode().splitlines()
-    assert sorted(lines) == [f"rank {n} of 3 on node{n}: sum 6" for n in range(3)]
+    assert sorted(lines) == [f"rank {n} of 3 on node{n}: sum 6, 1 threads" for n in range(3)]
     nothing_left()
 
 
