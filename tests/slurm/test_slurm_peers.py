@@ -115,7 +115,7 @@ def test_a_controller_whose_disk_is_full_is_waited_for(tmp_path):
 
 def test_a_banner_of_the_site_is_no_job_id(commands):
     commands(
-        "sbatch", 'echo "------"; echo "  Welcome to the 42nd cluster"; echo "lua: ok"; echo 77'
+        "sbatch", 'echo "Welcome to the 42nd"; echo 77; echo "12 nodes are idle"; echo "1" >&2'
     )
     assert CommandLine().submit(REQUEST, "") == "77"
 
