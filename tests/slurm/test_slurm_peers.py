@@ -9,6 +9,7 @@ from slurm_builders import FakeSlurm, submission, target
 
 from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.slurm import submitting
+from snakemake_executor_takeda.backends.slurm.accounting import Sacct
 from snakemake_executor_takeda.backends.slurm.arguments import job_request, sbatch_words
 from snakemake_executor_takeda.backends.slurm.clients import command_line
 from snakemake_executor_takeda.backends.slurm.clients.base import (
@@ -21,7 +22,8 @@ from snakemake_executor_takeda.backends.slurm.clients.errors import error_of
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.backends.slurm.script import batch_script
-from snakemake_executor_takeda.values import FailureKind, Shape
+from snakemake_executor_takeda.run import failure_text
+from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
 
 REQUEST = JobRequest("takeda-x-1", "/data", "/data/0.log")
 # What slurm_strerror of 22.05 and 24.11 and the commands themselves say of a busy or absent controller.
@@ -129,6 +131,13 @@ def test_the_queue_is_asked_for_all_states_and_by_no_partition_or_name(commands,
     assert not [word for word in asked if word.startswith(("-p", "--partition", "-n", "--name"))]
 
 
+def test_many_ids_are_several_calls_of_sacct(commands, tmp_path):
+    commands("sacct", f'echo "$3" >> {tmp_path}/asked')
+    Sacct().tasks({f"7_{n}" for n in range(1200)})
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.count(",") + 1 for line in asked] == [500, 500, 200]
+
+
 def test_the_call_and_its_script_do_not_grow_with_tasks_inputs_or_wildcards():
     """Sites limit the length of a submission (`max_submit_line_size`, `max_script_size`)."""
     long = ("python", *("x" * 200 for _ in range(100)))
@@ -147,3 +156,20 @@ def test_several_gpus_are_given_to_one_process():
     words = sbatch_words(job_request(sent, sent.target.options, Path("/work"), Path("/logs")))
     assert {"--gpus=2", "--ntasks=1", "--nodes=1"} <= set(words)
     assert not [word for word in words if "per-gpu" in word]
+
+
+def test_a_failure_names_the_job_its_reason_and_its_log():
+    outcome = Outcome(
+        FailureKind.TIMEOUT,
+        "TIMEOUT (TimeLimit)",
+        advice="Raise `runtime` of rule align; it is 30 min.",
+        log_tail=("half of it is done",),
+        log_location="/work/.snakemake/takeda/runs/r/logs/align/s1/3.log",
+    )
+    assert failure_text(target(), "4711_3", outcome).splitlines() == [
+        "takeda: timeout on hpc (4711_3): TIMEOUT (TimeLimit)",
+        "last lines of its log:",
+        "    half of it is done",
+        "whole log: /work/.snakemake/takeda/runs/r/logs/align/s1/3.log",
+        "what to do: Raise `runtime` of rule align; it is 30 min.",
+    ]

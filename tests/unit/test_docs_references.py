@@ -11,8 +11,8 @@ from snakemake_executor_takeda.backends.batch.rule_words import RULE_RESOURCES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PEERS = (DOCS / "peers.md").read_text()
-TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", PEERS)))
+PEERS = {name: (DOCS / name).read_text() for name in ("peers.md", "peers_slurm.md")}
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", "".join(PEERS.values()))))
 LINKS = [
     (page.name, link)
     for page in sorted(DOCS.glob("*.md"))
@@ -32,8 +32,9 @@ def test_a_page_that_is_linked_exists(page, link):
     assert (DOCS / link).is_file()
 
 
-def test_every_row_of_peers_names_a_test_or_a_page():
-    rows = [line for line in PEERS.splitlines() if line.startswith("| ")]
+@pytest.mark.parametrize("page", PEERS)
+def test_every_row_of_peers_names_a_test_or_a_page(page):
+    rows = [line for line in PEERS[page].splitlines() if line.startswith("| ")]
     rows = [row for row in rows if not row.startswith(("| complaint", "| in its code"))]
     assert len(rows) > 30
     for row in rows:
