@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 FIRST_PAUSE_SECONDS = 0.5
 SHORTEST_PAUSE_SECONDS = 0.1
 PAUSE_GROWTH = 1.25
+OPEN_TASKS_A_SECOND = 800
+LONGEST_BUSY_SECONDS = 2.5
+"""Among thousands of tasks one ends every moment. Each look, and each time that Snakemake's scheduler is
+woken, costs in proportion to their number, so that there are fewer of them the more tasks there are."""
 # A backend swallows a service's silence itself; what escapes it is a fault of a file system, or a
 # bug, and a bug must end.
 PATIENCE_WITH_POLL_ERRORS_SECONDS = 1800.0
@@ -48,8 +52,9 @@ class Pace:
     longest_seconds: float
     pause_seconds: float = FIRST_PAUSE_SECONDS
 
-    def something_happened(self) -> None:
-        self.pause_seconds = min(FIRST_PAUSE_SECONDS, self.longest_seconds)
+    def something_happened(self, open_tasks: int = 0) -> None:
+        busy = min(open_tasks / OPEN_TASKS_A_SECOND, LONGEST_BUSY_SECONDS)
+        self.pause_seconds = min(max(FIRST_PAUSE_SECONDS, busy), self.longest_seconds)
 
     def nothing_happened(self) -> None:
         self.pause_seconds = min(self.pause_seconds * PAUSE_GROWTH, self.longest_seconds)
@@ -195,7 +200,7 @@ class Lane(threading.Thread):
             elif update.outcome is None:
                 self._listener.started(update)
         if ended:
-            self._pace.something_happened()
+            self._pace.something_happened(sum(len(one.open_task_ids) for one in self.active()))
             self._listener.ended(ended)
         else:
             self._pace.nothing_happened()

@@ -330,3 +330,20 @@ def test_a_note_is_told_once_and_is_neither_a_start_nor_an_end(run):
     listener.wait_for(1)
     assert ("waits", "the queue is disabled") in listener.log
     assert "started" not in {name for name, _ in listener.log}
+
+
+@pytest.mark.parametrize(
+    ("open_tasks", "longest", "pause"),
+    [(0, 10.0, 0.5), (100, 10.0, 0.5), (1000, 10.0, 1.25), (10_000, 10.0, 2.5), (10_000, 1.0, 1.0)],
+)
+def test_the_more_tasks_are_open_the_longer_the_pause_after_an_end(open_tasks, longest, pause):
+    pace = watching.Pace(longest, pause_seconds=longest)
+    pace.something_happened(open_tasks)
+    assert pace.pause_seconds == pause
+
+
+def test_the_pause_grows_while_nothing_happens():
+    pace = watching.Pace(10.0)
+    for _ in range(20):
+        pace.nothing_happened()
+    assert pace.pause_seconds == 10.0
