@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_slurm", "fixtures_slurmrestd"]
+pytest_plugins = ["fixtures_slurm", "fixtures_slurmrestd", "fixtures_pyslurm"]
 
 
 def pytest_configure() -> None:

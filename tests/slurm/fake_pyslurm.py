@@ -1,65 +1,32 @@
-"""A stand-in for the module pyslurm, with names and signatures as in pyslurm 25.11.2."""
+"""A stand-in for the module pyslurm: names and signatures as in pyslurm 25.11.2, and the ways of its own
+that 24.11.0 had with a real Slurm."""
 
 from __future__ import annotations
 
+import os
 import types
+from pathlib import Path
 
-ATTRIBUTES = [
-    "name",
-    "account",
-    "user_id",
-    "group_id",
-    "priority",
-    "site_factor",
-    "wckey",
-    "array",
-    "batch_constraints",
-    "begin_time",
-    "clusters",
-    "cluster_constraints",
-    "comment",
-    "admin_comment",
-    "requires_contiguous_nodes",
-    "working_directory",
-    "nodes",
-    "deadline",
-    "dependencies",
-    "excluded_nodes",
-    "required_nodes",
-    "constraints",
-    "kill_on_node_fail",
-    "licenses",
-    "mail_user",
-    "mail_types",
-    "memory_per_cpu",
-    "memory_per_node",
-    "memory_per_gpu",
-    "network",
-    "nice",
-    "overcommit",
-    "partitions",
-    "qos",
-    "is_requeueable",
-    "reservations",
-    "script",
-    "script_args",
-    "environment",
-    "resource_sharing",
-    "time_limit",
-    "time_limit_min",
-    "cpus_per_task",
-    "cpus_per_gpu",
-    "gpus",
-    "gpus_per_socket",
-    "gpus_per_task",
-    "gres_per_node",
-    "ntasks",
-    "ntasks_per_node",
-    "standard_output",
-    "temporary_disk_per_node",
-    "get_user_environment",
-    "extra",
-]
+_NAMES = """
+    name account user_id group_id priority site_factor wckey array batch_constraints begin_time
+    clusters cluster_constraints comment admin_comment requires_contiguous_nodes
+    cores_reserved_for_system threads_reserved_for_system working_directory cpu_frequency nodes
+    deadline delay_boot_time dependencies excluded_nodes required_nodes constraints
+    kill_on_node_fail licenses mail_user mail_types mcs_label memory_per_cpu memory_per_node
+    memory_per_gpu network nice log_files_open_mode overcommit partitions profile_types
+    accounting_gather_frequency qos requires_node_reboot is_requeueable reservations script
+    script_args environment resource_sharing distribution time_limit time_limit_min container
+    container_id cpus_per_task cpus_per_gpu sockets_per_node cores_per_socket threads_per_core
+    gpus gpus_per_socket gpus_per_task gres_per_node gpu_binding ntasks ntasks_per_node
+    ntasks_per_socket ntasks_per_core ntasks_per_gpu switches signal standard_in
+    standard_output standard_error kill_on_invalid_dependency spreads_over_nodes use_min_nodes
+    gres_binding gres_tasks_per_sharing temporary_disk_per_node get_user_environment
+    min_cpus_per_node wait_all_nodes selinux_context segment_size reserved_ports extra
+"""
+ATTRIBUTES = _NAMES.split()
+"""Of JobSubmitDescription."""
+WHOLE_NUMBERS = {"time_limit", "time_limit_min"}
+"""Text of digits is a TypeError for these."""
 
 
 class PyslurmError(Exception):
@@ -96,8 +63,16 @@ class Controller:
                     setattr(self, name, value)
 
             def submit(self):
+                sent = dict(vars(self))
+                for name in WHOLE_NUMBERS & sent.keys():
+                    if not isinstance(sent[name], int):
+                        raise TypeError("an integer is required")
+                if Path(sent["script"]).is_file():  # ENAMETOOLONG for a long text
+                    sent["script"] = Path(sent["script"]).read_text()
+                own = {name: value for name, value in os.environ.items() if "SLURM_" in name[:6]}
+                sent["environment"] = {**own, **sent["environment"]}
                 answer(None)
-                controller.submitted.append(vars(self))
+                controller.submitted.append(sent)
                 return 41 + len(controller.submitted)
 
         class Job:
@@ -106,8 +81,9 @@ class Controller:
                 self._job_id = job_id
 
             def send_signal(self, signal, steps="children", hurry=False):
-                answer(None)
                 controller.signalled.append((self._job_id, signal, steps))
+                if controller.error != "Invalid job id specified":  # no error for signal 9
+                    answer(None)
 
             def cancel(self):
                 self.send_signal(9)
@@ -162,7 +138,7 @@ class Controller:
                     **{"default_memory_per_cpu": 2000, "allowed_accounts": ["ALL"]},
                     **{"denied_accounts": [], "allowed_qos": ["high"], "denied_qos": []},
                     **{"allowed_groups": ["ALL"], "qos": None, "is_root_only": False},
-                    "requires_reservation": False,
+                    **{"is_hidden": False, "requires_reservation": False},
                 }
                 return answer({"gpu": types.SimpleNamespace(**facts)})
 
@@ -179,9 +155,12 @@ class Controller:
 
 
 def job(job_id, state="RUNNING", user_id=0, **changes):
+    """One of `Jobs`. A 0 is None in it, such as the index of an array's first task."""
     facts = {
         **{"id": job_id, "name": "x", "state": state, "user_id": user_id, "state_reason": "None"},
         **{"array_id": None, "array_task_id": None, "array_tasks_waiting": None},
         **{"allocated_nodes": None, "run_time": 5, "exit_code": 0, "exit_code_signal": 0},
     }
+    if not changes.get("array_task_id"):
+        changes["array_task_id"] = None
     return types.SimpleNamespace(**{**facts, **changes})

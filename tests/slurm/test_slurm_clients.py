@@ -9,6 +9,7 @@ import pytest
 
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient, SlurmRefused
 from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
+from snakemake_executor_takeda.backends.slurm.clients.pyslurm import PySlurm
 from snakemake_executor_takeda.backends.slurm.clients.rest import Rest
 from snakemake_executor_takeda.backends.slurm.clients.token import Token
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
@@ -54,11 +55,16 @@ class Cluster:
         raise AssertionError(f"waited in vain: {what}")
 
 
-@pytest.fixture(params=["commands of 22.05", "commands of 24.11", "slurmrestd of 24.11"])
+@pytest.fixture(
+    params=["commands of 22.05", "commands of 24.11", "slurmrestd of 24.11", "pyslurm of 24.11"]
+)
 def cluster(request, tmp_path, monkeypatch):
     if request.param == "commands of 22.05":
         variables = request.getfixturevalue("slurm_env")
         client = CommandLine()
+    elif request.param == "pyslurm of 24.11":
+        variables, module = request.getfixturevalue("real_pyslurm")
+        client = PySlurm(module)
     else:
         service = request.getfixturevalue("slurmrestd")
         variables = service.environment
@@ -172,14 +178,15 @@ SAME = [
     {"account": "lab", "qos": "low", "requeue": True},
     {"extra": ("--exclusive", "--comment=a b; $(id)", "--nice")},
     {"ntasks": 3, "extra": ("--mem=1G", "-t1-2:03", "-N1-3", "--dependency=singleton")},
-    {"extra": ("--mail-type=ALL", "--mail-user=me@x", "--signal=B:USR1@120", "--nice=7")},
+    {"extra": ("--mail-type=END,FAIL", "--mail-user=me@x", "--signal=B:USR1@120", "--nice=7")},
     {"extra": ("-xnode-[1-2]", "--contiguous", "--ntasks-per-core=1", "--open-mode=append")},
     {"extra": ("--oversubscribe", "--wckey=x", "--time-min=5", "--kill-on-invalid-dep=yes")},
-    {
-        "mem_mb": None,
-        "extra": ("--mem-per-cpu=1000K", "--switches=1", "--mincpus=2", "--use-min-nodes"),
-    },
+    {"mem_mb": None, "extra": ("--mem-per-cpu=1000K", "--use-min-nodes")},
+    {"cpus_per_task": None, "ntasks": 2, "extra": ("-wnode-[1-2]", "--ntasks-per-socket=1")},
+    {"extra": ("--chdir=/", "--input=/dev/null", "--wait-all-nodes=1")},
+    {"extra": ("--sockets-per-node=1", "--threads-per-core=1", "--spread-job", "--no-kill")},
 ]
+ONLY_BY_SLURMRESTD = [{"extra": ("--mail-type=ALL", "--switches=1", "--mincpus=2")}]
 OWN = {
     "JobId",
     "ArrayJobId",
@@ -193,23 +200,39 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("changes", SAME, ids=str)
+def shown_by_scontrol(client, folder, changes):
+    """What it tells of a held job, but for its number, name and times."""
+    one = Cluster(client, folder)
+    request = one.request("same", **changes)
+    job_id = one.submit(replace(request, extra=(*request.extra, "--hold")))
+    words = ["scontrol", "show", "job", job_id]
+    text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    client.cancel([job_id])
+    facts = dict(re.findall(r"(\S+?)=(.*?)(?=\s+[A-Z]\S*?=|\n)", text))
+    facts["NumNodes"] = re.sub(
+        r"^(\d+)-\1$", r"\1", facts["NumNodes"]
+    )  # `1` when looked at, else `1-1`
+    assert facts.keys() >= {"NumCPUs", "Partition", "Requeue", "Nice", "StdOut", "WorkDir"}
+    return {
+        name: said
+        for name, said in facts.items()
+        if name not in OWN and ("Time" not in name or name in ("TimeLimit", "TimeMin"))
+    }
+
+
+@pytest.mark.parametrize("changes", [*SAME, *ONLY_BY_SLURMRESTD], ids=str)
 def test_slurmrestd_asks_for_what_sbatch_asks_for(slurmrestd, tmp_path, monkeypatch, changes):
-    """Both jobs are held: scontrol shows the same of them, but for their numbers, names and times."""
     for name, value in slurmrestd.environment.items():
         monkeypatch.setenv(name, value)
-    clients = [CommandLine(), Rest(slurmrestd.url, Token(environ={"SLURM_JWT": slurmrestd.token}))]
-    shown = []
-    for client in clients:
-        one = Cluster(client, tmp_path)
-        request = one.request("same", **changes)
-        job_id = one.submit(replace(request, extra=(*request.extra, "--hold")))
-        words = ["scontrol", "show", "job", job_id]
-        text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        client.cancel([job_id])
-        facts = dict(re.findall(r"(\S+?)=(.*?)(?=\s+[A-Z]\S*?=|\n)", text))
-        shown.append(
-            {name: said for name, said in facts.items() if name not in OWN and "Time" not in name}
-        )
-    assert shown[0].keys() >= {"NumCPUs", "Partition", "Requeue", "Nice", "StdOut", "WorkDir"}
-    assert shown[0] == shown[1]
+    rest = Rest(slurmrestd.url, Token(environ={"SLURM_JWT": slurmrestd.token}))
+    wanted = shown_by_scontrol(CommandLine(), tmp_path, changes)
+    assert shown_by_scontrol(rest, tmp_path, changes) == wanted
+
+
+@pytest.mark.parametrize("changes", SAME, ids=str)
+def test_pyslurm_asks_for_what_sbatch_asks_for(real_pyslurm, tmp_path, monkeypatch, changes):
+    variables, module = real_pyslurm
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    wanted = shown_by_scontrol(CommandLine(), tmp_path, changes)
+    assert shown_by_scontrol(PySlurm(module), tmp_path, changes) == wanted

@@ -1,6 +1,8 @@
-"""The pyslurm client against a stand-in with pyslurm's own names: it was never run against a real one."""
+"""The pyslurm client against a stand-in with pyslurm's own names and ways: test_slurm_clients.py has a real one."""
 
 import os
+import re
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -29,9 +31,7 @@ def client(controller):
     return PySlurm(controller.module())
 
 
-def test_submit(client, controller, monkeypatch):
-    monkeypatch.setenv("SLURM_JWT", "secret")
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
+def test_submit(client, controller):
     request = replace(
         REQUEST,
         **{"array_size": 9, "array_throttle": 3, "partition": "gpu", "exclude": ("n1", "n2")},
@@ -40,24 +40,86 @@ def test_submit(client, controller, monkeypatch):
     )
     assert client.submit(request, "#!/bin/sh\n") == "42"
     (sent,) = controller.submitted
-    assert sent["script"] == "#!/bin/sh\n"
     assert (sent["array"], sent["partitions"], sent["nodes"]) == ("0-8%3", "gpu", "1")
-    assert (sent["gpus"], sent["memory_per_node"], sent["time_limit"]) == ("a10g:2", "500M", "9")
+    assert (sent["gpus"], sent["memory_per_node"], sent["time_limit"]) == ("gpu:a10g:2", 500, 9)
     assert (sent["comment"], sent["nice"], sent["is_requeueable"]) == ("a b", 100, False)
-    # pyslurm would add every SLURM_* of this process: none of them comes through
-    assert sent["environment"]["SLURM_JWT"] == sent["environment"]["SLURM_ARRAY_TASK_ID"] == ""
     assert sent["environment"]["SLURM_CPUS_PER_TASK"] == "1"
 
 
-def test_without_nodes_their_number_is_slurms():
-    assert job_attributes(replace(REQUEST, ntasks=64))["nodes"] == "1-100000"
+def test_no_variable_of_this_allocation_reaches_a_job(client, controller, monkeypatch):
+    """pyslurm adds every SLURM_* of this process. Slurm sets the index anew, and it must stay."""
+    monkeypatch.setenv("SLURM_JWT", "secret")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
+    script = "#!/bin/sh\nenv\n"
+    client.submit(replace(REQUEST, array_size=9), script)
+    (sent,) = controller.submitted
+    assert sent["environment"]["SLURM_JWT"] == sent["environment"]["SLURM_ARRAY_TASK_ID"] == ""
+    by_slurm = sent["environment"] | {"SLURM_ARRAY_TASK_ID": "3"}
+    words = ["/bin/sh", "-c", sent["script"]]
+    seen = subprocess.run(words, env=by_slurm, capture_output=True, text=True, check=True).stdout
+    assert "SLURM_JWT" not in seen and "takeda_name" not in seen
+    assert "SLURM_ARRAY_TASK_ID=3\n" in seen
 
 
-def test_what_pyslurm_has_no_word_for_is_refused(client):
-    with pytest.raises(ValueError, match="'--begin=now' can't be said through pyslurm"):
-        client.check_request(replace(REQUEST, extra=("--begin=now",)))
-    with pytest.raises(ValueError, match="-H"):
-        client.check_request(replace(REQUEST, extra=("-H",)))
+def test_a_long_script(client, controller):
+    script = f"#!/bin/sh\n# {'x' * 5000}\n"
+    client.submit(REQUEST, script)
+    assert controller.submitted[0]["script"].endswith(script.partition("\n")[2])
+
+
+def test_without_nodes_there_are_no_more_than_ranks():
+    assert job_attributes(replace(REQUEST, ntasks=64))["nodes"] == "1-64"
+    hosts = replace(REQUEST, ntasks=2, extra=("-wn[1-3]",))
+    assert job_attributes(hosts)["nodes"] == "3-3"
+
+
+def test_cpus_that_are_left_to_the_cluster():
+    sent = job_attributes(replace(REQUEST, cpus_per_task=None, ntasks=3))
+    assert (sent["cpus_per_task"], sent["min_cpus_per_node"]) == (65534, 3)
+    assert "SLURM_CPUS_PER_TASK" not in sent["environment"]
+
+
+@pytest.mark.parametrize(
+    ("words", "attributes"),
+    [
+        (("--mem=1G",), {"memory_per_node": 1024}),
+        (("--mem=1G", "--mem-per-cpu=100K"), {"memory_per_cpu": 1}),
+        (("-t1-2:03",), {"time_limit": 1563}),
+        (("--signal=B:USR1@120",), {"signal": "B:SIGUSR1@120"}),
+        (("--signal=10",), {"signal": "10@60"}),
+        (("-H", "--nice"), {"priority": 0, "nice": 100}),
+        (("--gres=gpu", "--gpus-per-node=l4:2"), {"gres_per_node": "gpu:1,gpu:l4:2"}),
+        (("-G2",), {"gpus": "gpu:2"}),
+        (
+            ("--exclusive=user", "--no-kill"),
+            {"resource_sharing": "user", "kill_on_node_fail": False},
+        ),
+        (("--wait-all-nodes=0",), {"wait_all_nodes": False}),
+    ],
+)
+def test_words_of_sbatch(words, attributes):
+    said = job_attributes(replace(REQUEST, extra=words))
+    assert {name: said[name] for name in attributes} == attributes
+    assert not {"memory_per_node", "memory_per_cpu"} <= said.keys()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("--begin=now", "--switches=1", "--mincpus=2", "--overcommit", "--gpus-per-task=1"),
+        *("--mem=0", "--mem=", "--nice=x", "--nodes=1,3", "--signal=R:USR1", "--signal=NO"),
+        *("--mail-type=BEGINNING", "--kill-on-invalid-dep=no", "--hold=1", "--gres=gpu:x:1K"),
+        *("-w./hosts", "-Z", "--ntasks=0"),
+    ],
+)
+def test_what_pyslurm_cannot_say_is_refused(client, word):
+    with pytest.raises(ValueError, match=f"'{re.escape(word)}' can't be said through pyslurm"):
+        client.check_request(replace(REQUEST, extra=(word,)))
+
+
+def test_gres_that_pyslurm_cannot_say_is_refused(client):
+    with pytest.raises(ValueError, match="gres 'a:b:c:1' can't be said through pyslurm"):
+        client.check_request(replace(REQUEST, gres="a:b:c:1"))
 
 
 def test_queue(client, controller):
@@ -90,13 +152,32 @@ def test_find(client, controller):
 
 
 def test_cancel(client, controller):
-    rows = [job(1, "PENDING", ME), job(2, "RUNNING", ME)]
-    controller.jobs = {row.id: row for row in rows}
-    client.cancel(["1", "2"], pending_only=True)
+    client.cancel(["1", "2"])
     client.cancel(["2"], kill=True)
-    assert controller.signalled == [(1, 9, "children"), (2, "SIGKILL", "all")]
-    controller.error = "Invalid job id specified"
-    client.cancel(["1"])
+    assert controller.signalled == [(1, 9, "children"), (2, 9, "children"), (2, "SIGKILL", "all")]
+    for words in ("Invalid job id specified", "Job/step already completing or completed"):
+        controller.error = words
+        client.cancel(["1"])
+
+
+def test_errors_of_a_cancellation(client, controller):
+    controller.error = "Resource temporarily unavailable"  # an errno that was left over
+    client.cancel(["1", "2"])
+    assert len(controller.signalled) == 2
+    controller.error = "Unable to contact slurm controller (connect failure)"
+    with pytest.raises(SlurmSilent):
+        client.cancel(["1"])
+
+
+def test_parts_of_jobs_are_cancelled_by_scancel(client, controller, tmp_path, monkeypatch):
+    """pyslurm can't, and to Python 7_3 is the number 73."""
+    (tmp_path / "scancel").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/said\n')
+    (tmp_path / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    client.cancel(["5", "7_3"])
+    client.cancel(["1", "2_0"], pending_only=True)
+    assert (tmp_path / "said").read_text() == "7_3\n--state=PENDING 1 2_0\n"
+    assert controller.signalled == [(5, 9, "children")]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.slurm.clients.words import mebibytes, minutes, said_by
 from snakemake_executor_takeda.backends.slurm.request import variables_of_sbatch
 
 if TYPE_CHECKING:
@@ -16,30 +16,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 LOGIN_ENVIRONMENT = "SLURM_GET_USER_ENV"
 """Set to 1, slurmd starts the job with its user's login environment, as `sbatch --export=NONE`."""
 
-_UNITS_MIB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _SHARED = {"": "none", "user": "user", "mcs": "mcs", "topo": "topo"}
-_SHORT = {
-    "A": "account",
-    "C": "constraint",
-    "D": "chdir",
-    "G": "gpus",
-    "H": "hold",
-    "L": "licenses",
-    "N": "nodes",
-    "O": "overcommit",
-    "c": "cpus-per-task",
-    "d": "dependency",
-    "i": "input",
-    "k": "no-kill",
-    "n": "ntasks",
-    "p": "partition",
-    "q": "qos",
-    "s": "oversubscribe",
-    "t": "time",
-    "w": "nodelist",
-    "x": "exclude",
-}
-
 Field = Callable[[str], dict[str, Any]]
 
 
@@ -103,19 +80,7 @@ def _add(job: dict[str, Any], fields: Mapping[str, Any]) -> None:
 
 
 def _field_of(word: str) -> dict[str, Any]:
-    if word.startswith("--"):
-        name, _, value = word[2:].partition("=")
-    else:
-        name, value = _SHORT.get(word[1], ""), word[2:]
-    field = _FIELDS.get(name)
-    if field is None:
-        close = difflib.get_close_matches(name, _FIELDS, n=1)
-        hint = f" Did you mean --{close[0]}?" if close and name not in _SHORT.values() else ""
-        raise ValueError(f"{word!r} can't be said through slurmrestd.{hint}")
-    try:
-        return field(value)
-    except (ValueError, KeyError):
-        raise ValueError(f"{word!r} can't be said through slurmrestd: not its value") from None
+    return said_by(_FIELDS, word, "slurmrestd")
 
 
 def _number(value: int | None) -> dict[str, Any] | None:
@@ -161,30 +126,6 @@ def _parts(text: str) -> list[str]:
 
 def _gres(text: str) -> str:
     return ",".join(f"gres/{part}" for part in text.split(",") if part)
-
-
-def _mebibytes(text: str) -> int:
-    match = re.fullmatch(r"(\d+)([KMGT]?)B?", text.upper())
-    if not match:
-        raise ValueError
-    # Less than a whole MiB is one, as sbatch has it.
-    return max(1, -(-int(int(match[1]) * _UNITS_MIB[match[2] or "M"] * 1024) // 1024))
-
-
-def _minutes(text: str) -> int:
-    """`min`, `min:sec`, `h:min:sec`, `d-h`, `d-h:min` or `d-h:min:sec`, in minutes, rounded up."""
-    days, dash, rest = text.rpartition("-")
-    numbers = [int(part) for part in rest.split(":")]
-    if dash:
-        hours, minutes, seconds = (*numbers, 0, 0)[:3]
-    elif len(numbers) == 3:
-        hours, minutes, seconds = numbers
-    else:
-        hours, minutes, seconds = 0, *(*numbers, 0)[:2]
-    if len(numbers) > 3:
-        raise ValueError
-    total = ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
-    return -(-total // 60)
 
 
 def _mail(text: str) -> dict[str, Any]:
@@ -241,7 +182,7 @@ _FIELDS: dict[str, Field] = {
     "core-spec": _whole("core_specification"),
     "cpus-per-gpu": lambda value: {"cpus_per_tres": f"gres/gpu:{int(value)}"},
     "cpus-per-task": _whole("cpus_per_task"),
-    "delay-boot": lambda value: {"delay_boot": 60 * _minutes(value)},
+    "delay-boot": lambda value: {"delay_boot": 60 * minutes(value)},
     "dependency": _text("dependency"),
     "exclude": lambda value: {"excluded_nodes": [value] if value else []},
     "exclusive": lambda value: {"shared": [_SHARED[value]]},
@@ -257,9 +198,9 @@ _FIELDS: dict[str, Field] = {
     "mail-type": _mail,
     "mail-user": _text("mail_user"),
     "mcs-label": _text("mcs_label"),
-    "mem": _counted("memory_per_node", _mebibytes),
-    "mem-per-cpu": _counted("memory_per_cpu", _mebibytes),
-    "mem-per-gpu": lambda value: {"memory_per_tres": f"gres/gpu:{_mebibytes(value)}"},
+    "mem": _counted("memory_per_node", mebibytes),
+    "mem-per-cpu": _counted("memory_per_cpu", mebibytes),
+    "mem-per-gpu": lambda value: {"memory_per_tres": f"gres/gpu:{mebibytes(value)}"},
     "mincpus": _whole("minimum_cpus_per_node"),
     "network": _text("network"),
     "nice": lambda value: {"nice": int(value or 100)},
@@ -287,9 +228,9 @@ _FIELDS: dict[str, Field] = {
     "switches": _counted("required_switches"),
     "thread-spec": _whole("thread_specification"),
     "threads-per-core": _whole("threads_per_core"),
-    "time": _counted("time_limit", _minutes),
-    "time-min": _counted("time_minimum", _minutes),
-    "tmp": lambda value: {"temporary_disk_per_node": _mebibytes(value)},
+    "time": _counted("time_limit", minutes),
+    "time-min": _counted("time_minimum", minutes),
+    "tmp": lambda value: {"temporary_disk_per_node": mebibytes(value)},
     "tres-per-task": _text("tres_per_task"),
     "use-min-nodes": _true("flags", ["PREFER_MINIMUM_NODE_COUNT"]),
     "wait-all-nodes": lambda value: {"wait_all_nodes": {"0": False, "1": True}[value]},
