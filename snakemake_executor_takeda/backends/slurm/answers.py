@@ -37,19 +37,18 @@ def read_job_id(text: str) -> str | None:
 
 def read_queue(text: str) -> dict[str, Sighting]:
     """The lines of squeue with QUEUE_FORMAT, by id."""
-    found = {}
-    for line in text.splitlines():
-        fields = line.split("|", 4)
-        if len(fields) == 5:
-            external_id, state, used, nodes, reason = fields
-            found[external_id] = Sighting(
-                external_id,
-                state,
-                _reason(reason),
-                _nodes(nodes),
-                read_duration(used),
-            )
-    return found
+    seen = map(_sighting, text.splitlines())
+    return {one.external_id: one for one in seen if one is not None}
+
+
+@lru_cache(maxsize=16_384)
+def _sighting(line: str) -> Sighting | None:
+    """Kept, as most lines are the same from look to look: only what runs changes."""
+    fields = line.split("|", 4)
+    if len(fields) != 5:
+        return None
+    external_id, state, used, nodes, reason = fields
+    return Sighting(external_id, state, _reason(reason), _nodes(nodes), read_duration(used))
 
 
 def read_jobs(text: str) -> dict[str, Sighting]:
@@ -80,7 +79,6 @@ def read_settings(text: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, equals, value in pairs if equals}
 
 
-@lru_cache(maxsize=4096)
 def read_duration(text: str) -> float | None:
     """Seconds of `[days-][[hours:]minutes:]seconds`; None for anything else."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(?:(\d+):)?(\d+)", text.strip())
