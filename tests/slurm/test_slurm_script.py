@@ -105,6 +105,7 @@ def test_ranks_by_srun(run):
     words, variables = run(Shape(cpus=3, nodes=2, tasks=4, mpi="srun"))
     assert variables["SLURM_MPI_TYPE"] == "pmix"
     assert variables["SLURM_KILL_BAD_EXIT"] == "1"
+    assert variables["SLURM_PMIX_FENCE"] == "ring"
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables["SRUN_CPUS_PER_TASK"] == "3"
     assert "OMPI_MCA_hwloc_base_binding_policy" not in variables
@@ -116,6 +117,7 @@ def test_ranks_by_mpirun(run):
     _, variables = run(Shape(cpus=3, nodes=2, tasks=4, mpi="mpirun"))
     assert "SRUN_CPUS_PER_TASK" not in variables
     assert "SLURM_MPI_TYPE" not in variables
+    assert "SLURM_PMIX_FENCE" not in variables
     assert variables["OMPI_MCA_hwloc_base_binding_policy"] == "none"
     assert variables["PRTE_MCA_hwloc_default_binding_policy"] == "none"
     assert "PRTE_MCA_hwloc_default_binding_policy" not in run(Shape(tasks=4, mpi="mpirun"))[1]

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 DEFAULT_LAUNCHER = "srun --mpi=pmix"
 """Always with its PMI: ParallelCluster sets MpiDefault=none."""
+FENCE = "ring"
+"""How Slurm's PMIx makes ranks wait for each other. Its own choice for a fence without data is a tree,
+which waits for nobody in a job with fewer nodes than TreeWidth (16, or 50 before 23.11). Open MPI 5 relies
+on that fence in MPI_Init, and crashes there now and then (open-mpi/ompi 12495)."""
 _DEFAULT_PMI = "pmix"
 
 
@@ -61,6 +65,7 @@ def variables(job: JobSpec, target: Target) -> dict[str, str]:
         result["SLURM_MPI_TYPE"] = _pmi(launcher, target)
         # A rank that fails would leave the others waiting for it until the time limit.
         result["SLURM_KILL_BAD_EXIT"] = "1"
+        result["SLURM_PMIX_FENCE"] = FENCE
     elif job.shape.cpus > 1:
         result |= UNBOUND
     if target.efa:
