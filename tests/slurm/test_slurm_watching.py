@@ -67,6 +67,21 @@ def test_start_is_told_once_with_the_nodes(bench):
     assert bench.poll(sent) == []
 
 
+def test_nodes_that_the_queue_leaves_out_are_asked_for_once(bench):
+    """As slurmrestd's light query does. Of a task on one node its own record tells."""
+    mpi = active(submission(shape=Shape(nodes=2, tasks=4, mpi="srun"), number=1))
+    plain = active(submission(number=2), job_id="8")
+    bench.slurm.sees(sighting("RUNNING"), sighting("RUNNING", "8"))
+    bench.slurm.jobs_are = {"7": sighting("RUNNING", nodes="node-[1-2]")}
+    started = {update.task_id: update.detail["nodes"] for update in bench.poll(mpi, plain)}
+    assert started == {"s1-t0": "node-[1-2]", "s2-t0": ""}
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("COMPLETING"), sighting("RUNNING", "8"))
+    (update,) = bench.poll(mpi, plain)
+    assert update.outcome.detail["nodes"] == "node-[1-2]"
+    assert [call for call in bench.slurm.calls if call.startswith("jobs")] == ["jobs 7"]
+
+
 def test_success_is_told_with_nodes_wall_time_and_memory(bench):
     sent = active(submission())
     bench.slurm.sees(sighting("COMPLETING", nodes="node-[1-2]"))

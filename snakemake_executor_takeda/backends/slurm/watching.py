@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm import capacity, states
-from snakemake_executor_takeda.backends.slurm.accounting import Account, Accounting, accounting_of
+from snakemake_executor_takeda.backends.slurm.accounting import Account, Accounting, database_of
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import log_path
 from snakemake_executor_takeda.backends.slurm.clients.base import (
@@ -197,6 +197,7 @@ class Watcher:
             yield from self._by_record(opened, records)
             return
         yield from self._is_heard(opened)
+        queue = self._with_nodes(opened, queue)
         ends, absent = [], []
         for one in opened:
             sighting, record = queue.get(one.external_id), records.get(one.task.task_id)
@@ -254,6 +255,27 @@ class Watcher:
                 yield self._update(_End(one, outcome, record), {})
 
     # What the queue shows.
+
+    def _with_nodes(
+        self, opened: Iterable[_Open], queue: dict[str, Sighting]
+    ) -> dict[str, Sighting]:
+        """A light query may leave out where tasks run. Of those on several nodes nobody else tells it."""
+        lacking = {
+            one.job_id
+            for one in opened
+            if _spreads(one.task)
+            and one.task.task_id not in self._nodes
+            and (sighting := queue.get(one.external_id)) is not None
+            and not sighting.nodes
+            and sighting.state not in states.WAITING
+        }
+        details: dict[str, Sighting] = {}
+        try:
+            for job_id in sorted(lacking)[:JOBS_PER_POLL]:
+                details |= self._client.jobs(job_id)
+        except (SlurmSilent, SlurmRefused):
+            return queue  # asked again at the next look
+        return queue | details
 
     def _look(
         self, one: _Open, sighting: Sighting | None, record: ExitRecord | None
@@ -384,7 +406,7 @@ class Watcher:
 
     def _database(self) -> Accounting:
         if self._accounting is None:
-            self._accounting = accounting_of(self._client.settings())
+            self._accounting = database_of(self._client)
         return self._accounting
 
     # Ends.
