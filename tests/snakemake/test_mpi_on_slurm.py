@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fixtures_slurm import on_both_slurms
+from fixtures_slurm import on_both_slurms, on_every_slurm
 
 from snakemake_executor_takeda.sandbox import slurm
 from snakemake_executor_takeda.sandbox.slurm_processes import wait_until
@@ -97,9 +97,9 @@ def _mpirun():
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, slurm_way):
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    (tmp_path / "routing.yaml").write_text(POLICY)
+    slurm_way.write_policy(tmp_path / "routing.yaml", POLICY)
     return tmp_path
 
 
@@ -149,7 +149,7 @@ def nothing_left(environment):
     assert wait_until(lambda: not queue(), 30), queue()
 
 
-@on_both_slurms
+@on_every_slurm
 def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
     words = ("default", "srun", "mpirun", "uneven", "no_nodes", "met")
     code, text = run(project, slurm_env, *words)
@@ -178,7 +178,7 @@ def test_ranks_have_threads(project, slurm_env):
     assert (project / "by_cpus").read_text().splitlines()[-1] == "3"
 
 
-@on_both_slurms
+@on_every_slurm
 def test_one_rank_that_fails_ends_all(project, slurm_env):
     """The others would wait for it, and nobody for them, until the time limit."""
     code, text = run(project, slurm_env, "never", "--retries", "0")

@@ -41,6 +41,8 @@ class Exchange(Protocol):
     records: Records
     exit_records: str
     """Where a task leaves its record: a folder or `s3://…`."""
+    is_shared: bool
+    """Whether the run's own directory is the nodes', too."""
 
     def check(self, target: Target) -> None:
         """Raises TakedaError where this cannot work for a target."""
@@ -63,6 +65,8 @@ class Exchange(Protocol):
 
 class SharedFolders:
     """The run's own directory, which the nodes see."""
+
+    is_shared = True
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -111,6 +115,8 @@ class SharedFolders:
 
 class ThroughS3:
     """Nothing is shared with the cluster: this machine may be anywhere."""
+
+    is_shared = False
 
     def __init__(self, context: RunContext, s3: Any = None) -> None:
         if context.remote_prefix is None or context.sources_uri is None:

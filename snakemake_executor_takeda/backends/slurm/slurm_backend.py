@@ -66,7 +66,8 @@ class SlurmBackend:
         self._submitter = Submitter(self._client, records)
         self._srun = Srun()
         # From afar, scratch is the nodes' own; without S3 nothing is staged.
-        is_seen = bool(context.sources_uri) and not client.is_remote
+        is_here = self._exchange.is_shared or not client.is_remote
+        is_seen = bool(context.sources_uri) and is_here
         self._leftovers = Leftovers(
             map(self._exchange.scratch, targets) if is_seen else (), context.run_id
         )
@@ -95,7 +96,7 @@ class SlurmBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
         self._srun.check_job(job, target, self._context.workdir)
-        if self._client.is_remote:
+        if not self._exchange.is_shared:
             mpi.check_scratch(job, target)
         request = self._fit(submission, self._logs).request
         try:
