@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -60,14 +61,16 @@ class ExitRecords:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files: set[str] = set()
+        self._names: set[str] = set()
 
     def names(self) -> set[str]:
         """Ids of the tasks whose record is there: one listing, whatever their number."""
-        return {
-            name.removesuffix(".json")
-            for name in os.listdir(self._folder)  # noqa: PTH208 - names, thousands of them
-            if name.endswith(".json") and not name.startswith(".")
-        }
+        files = set(os.listdir(self._folder))  # noqa: PTH208 - names, thousands of them
+        self._names |= _task_ids(files - self._files)
+        self._names -= _task_ids(self._files - files)
+        self._files = files
+        return self._names
 
     def refresh(self) -> None:
         """Make an NFS client look at the server again: setting a folder's time drops what the
@@ -80,6 +83,14 @@ class ExitRecords:
             return parse_record((self._folder / f"{task_id}.json").read_bytes())
         except OSError:
             return None
+
+
+def _task_ids(files: Iterable[str]) -> set[str]:
+    return {
+        name.removesuffix(".json")
+        for name in files
+        if name.endswith(".json") and not name.startswith(".")
+    }
 
 
 def parse_record(text: bytes) -> ExitRecord | None:

@@ -148,8 +148,8 @@ class Watcher:
         self._patience = patience or Patience()
         self._clock = clock
         self._accounting = accounting
-        self._tasks: dict[str, tuple[_Open, ...]] = {}
-        """By submission: made once, as there may be thousands."""
+        self._tasks: dict[str, dict[str, _Open]] = {}
+        """By submission and task: made once, as there may be thousands."""
         self._silent_since: float | None = None
         self._told_silence = False
         self._started: set[str] = set()
@@ -168,19 +168,17 @@ class Watcher:
     def poll(self, active: Sequence[Active]) -> Iterator[Update]:
         """Updates; between looks at the queue, and while Slurm does not answer, only successes that the
         records tell of."""
-        opened = self._open_tasks(active)
-        self._forget_all_but({one.task.task_id for one in opened})
+        self._tasks = {
+            one.submission.submission_id: self._tasks.get(one.submission.submission_id)
+            or _all_tasks(one, self._logs)
+            for one in active
+        }
         if self._waiting:
             self._records.refresh()
-        recorded = self._records.names()
-        records = {
-            one.task.task_id: record
-            for one in opened
-            if one.task.task_id in recorded
-            and (record := self._records.read(one.task.task_id)) is not None
-        }
-        jobs = {one.job_id for one in opened}
-        done = [one for one in opened if _is_told_by(records.get(one.task.task_id), one.task)]
+        recorded = list(self._recorded(active))
+        done = [one for one, record in recorded if _is_told_by(record, one.task)]
+        records = {one.task.task_id: record for one, record in recorded}
+        jobs = {one.accepted.external_id for one in active}
         if not self._looks.is_due(
             jobs,
             is_doubtful=bool(self._waiting or self._given_up),
@@ -188,6 +186,8 @@ class Watcher:
         ):
             yield from self._by_record(done, records)
             return
+        opened = self._open_tasks(active)
+        self._forget_all_but({one.task.task_id for one in opened})
         try:
             queue = self._client.queue(jobs)
         except (SlurmSilent, SlurmRefused) as error:
@@ -211,17 +211,22 @@ class Watcher:
         yield from self._ended(ends)
         yield from self._look_at_pending(opened, queue, {end.one.task.task_id for end in ends})
 
+    def _recorded(self, active: Sequence[Active]) -> Iterator[tuple[_Open, ExitRecord]]:
+        """Open tasks that have left their record. What is done here is done at each poll: nothing in it
+        may cost as much as a look at each open task."""
+        names = self._records.names()
+        for one in active:
+            tasks = self._tasks[one.submission.submission_id]
+            for task_id in sorted(names & one.open_task_ids):
+                if (record := self._records.read(task_id)) is not None:
+                    yield tasks[task_id], record
+
     def _open_tasks(self, active: Sequence[Active]) -> list[_Open]:
-        self._tasks = {
-            one.submission.submission_id: self._tasks.get(one.submission.submission_id)
-            or _all_tasks(one, self._logs)
-            for one in active
-        }
         return [
             task
             for one in active
-            for task in self._tasks[one.submission.submission_id]
-            if task.task.task_id in one.open_task_ids
+            for task_id, task in self._tasks[one.submission.submission_id].items()
+            if task_id in one.open_task_ids
         ]
 
     # Slurm that does not answer.
@@ -579,12 +584,14 @@ def _spreads(task: Task) -> bool:
     return task.job.shape.nodes > 1 or task.job.shape.tasks > 1
 
 
-def _all_tasks(one: Active, logs: Path) -> tuple[_Open, ...]:
-    """The tasks of a submission, those that have ended too."""
+def _all_tasks(one: Active, logs: Path) -> dict[str, _Open]:
+    """The tasks of a submission, those that have ended too, by id."""
     submission, job_id = one.submission, one.accepted.external_id
     folder = log_folder(logs, submission)
     count = len(submission.tasks)
-    return tuple(
-        _Open(task, submission, task_id_of(job_id, index, count), job_id, folder, index)
+    return {
+        task.task_id: _Open(
+            task, submission, task_id_of(job_id, index, count), job_id, folder, index
+        )
         for index, task in enumerate(submission.tasks)
-    )
+    }
