@@ -1,5 +1,7 @@
 """Each state of Slurm, with and without the task's own record, means what it should."""
 
+from dataclasses import replace
+
 import pytest
 from slurm_builders import sighting, submission, target
 
@@ -83,6 +85,21 @@ def test_a_state_that_is_no_end_ends_nothing(state, phase):
     else:
         # only after waiting for Slurm's word
         assert with_failure.doubt == Doubt.UNSETTLED
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "doubt"),
+    [
+        # Slurm takes minutes to see that the node is gone: SlurmdTimeout
+        ("COMPLETING", NODE_LOST, Doubt.PARTIAL),
+        ("COMPLETING", 1, Doubt.UNSETTLED),
+        ("RUNNING", NODE_LOST, Doubt.UNSETTLED),
+        (None, NODE_LOST, Doubt.UNSETTLED),
+    ],
+)
+def test_a_node_that_a_worker_missed_is_believed_before_slurm_sees_it(state, code, doubt):
+    seen = sighting(state) if state else None
+    assert verdict_of(TASK, seen, replace(BAD, exit_code=code)).doubt == doubt
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "COMPLETED", "TIMEOUT", None])

@@ -82,7 +82,8 @@ class Doubt(StrEnum):
     UNSETTLED = "unsettled"
     """A record of failure, while Slurm does not say why."""
     PARTIAL = "partial"
-    """Ended well or not, but of several nodes Slurm lists only those that it has not taken back."""
+    """Ended well or not, but of several nodes Slurm lists only those that it has not taken back; or a node
+    is gone, as its worker saw, and Slurm waits for it."""
     ABSENT = "absent"
     """Not in the queue, and without a record."""
     HOPELESS = "hopeless"
@@ -102,7 +103,9 @@ def verdict_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     if outcome := outcome_of(task, sighting, record):
         return Verdict(outcome, None if record else Doubt.UNRECORDED)
     if record and not (sighting and sighting.state in AGAIN):
-        return Verdict(_failed(task, record), Doubt.UNSETTLED)
+        is_ending = sighting is not None and sighting.state == "COMPLETING"
+        is_told = is_ending and record.exit_code == NODE_LOST
+        return Verdict(_failed(task, record), Doubt.PARTIAL if is_told else Doubt.UNSETTLED)
     return None
 
 
