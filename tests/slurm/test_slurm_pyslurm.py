@@ -176,7 +176,7 @@ def test_parts_of_jobs_are_cancelled_by_scancel(client, controller, tmp_path, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     client.cancel(["5", "7_3"])
     client.cancel(["1", "2_0"], pending_only=True)
-    assert (tmp_path / "said").read_text() == "7_3\n--state=PENDING 1 2_0\n"
+    assert (tmp_path / "said").read_text() == "7_3\n2_0\n--state=PENDING 1\n"
     assert controller.signalled == [(5, 9, "children")]
 
 

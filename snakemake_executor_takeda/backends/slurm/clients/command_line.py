@@ -98,8 +98,13 @@ class CommandLine:
 
     def cancel(self, ids: Iterable[str], *, kill: bool = False, pending_only: bool = False) -> None:
         how = ["--signal=KILL", "--full"] if kill else []
-        how += ["--state=PENDING"] if pending_only else []
-        for some in in_chunks(ids, IDS_PER_CALL):
+        chosen = list(ids)
+        if pending_only:
+            # With --state, scancel of 22.05 takes a waiting task for the whole of its array.
+            self.cancel([one for one in chosen if "_" in one], kill=kill)
+            chosen = [one for one in chosen if "_" not in one]
+            how += ["--state=PENDING"]
+        for some in in_chunks(chosen, IDS_PER_CALL):
             # scancel says no where one of many has ended: the caller looks at the queue instead.
             with contextlib.suppress(SlurmRefused):
                 _ask(["scancel", *how, *some])
