@@ -12,6 +12,10 @@ import pytest
 from fixtures_slurm import on_every_slurm
 
 pytestmark = pytest.mark.slurm
+BY_COMMANDS_AND_BY_REST = pytest.mark.parametrize(
+    "slurm_way", ["22.05", "24.11-rest"], indirect=True
+)
+"""These take long: each client once."""
 POLICY = """
 version: 1
 targets:
@@ -81,7 +85,7 @@ def wait_until(condition, what):
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("slurm_way", ["22.05", "24.11-rest"], indirect=True)
+@BY_COMMANDS_AND_BY_REST
 def test_spot_losses_have_their_budget_then_the_fallback(run, project):
     code, log = run("cheap", 3, "--takeda-interruptions", "2")
     assert code == 0, log
@@ -133,7 +137,7 @@ def test_what_a_job_used_is_in_events_ledger_and_summary(project, slurm_way):
     assert re.search(r"/logs/burn/[\w-]+/0\.log$", detail["log"])
 
 
-@on_every_slurm
+@BY_COMMANDS_AND_BY_REST
 def test_ctrl_c_leaves_no_job_however_often_it_is_pressed(project, slurm_way):
     slurm_way.write_policy(project.path / "routing.yaml", POLICY.replace("DEFAULT", "sure"))
     project.write(
