@@ -82,6 +82,37 @@ def test_nodes_that_the_queue_leaves_out_are_asked_for_once(bench):
     assert [call for call in bench.slurm.calls if call.startswith("jobs")] == ["jobs 7"]
 
 
+def test_a_job_whose_id_was_given_to_another_is_not_taken_for_it(bench):
+    """A controller that is killed forgets its last seconds, and counts on from before them."""
+    forgotten, later = active(submission(number=1)), active(submission(number=2))
+    bench.slurm.sees(sighting("RUNNING", nodes="node-1"))
+    (update,) = bench.poll(forgotten, later)
+    assert update.task_id == "s2-t0"
+    bench.record("s2-t0", 0)
+    bench.slurm.sees(sighting("COMPLETED"))
+    (update,) = bench.poll(forgotten, later)
+    assert update.task_id == "s2-t0"
+    bench.slurm.jobs_are = {"7": sighting("COMPLETED")}
+    (update,) = bench.until_told(forgotten)
+    assert (update.task_id, update.outcome.kind) == ("s1-t0", FailureKind.LOST)
+    assert not [call for call in bench.slurm.calls if call.startswith("jobs")]
+
+
+def test_a_forgotten_job_that_left_its_record_has_ended_well(bench):
+    forgotten, later = active(submission(number=1)), active(submission(number=2))
+    bench.slurm.sees(sighting("PENDING"))
+    bench.record("s1-t0", 0)
+    (update,) = bench.poll(forgotten, later)
+    assert (update.task_id, update.outcome.succeeded) == ("s1-t0", True)
+
+
+@pytest.mark.parametrize(("name", "ends_well"), [("takeda-align-1", True), ("theirs", False)])
+def test_what_slurm_remembers_under_the_id_must_bear_the_name(bench, name, ends_well):
+    bench.slurm.jobs_are = {"7": sighting("COMPLETED", name=name)}
+    (update,) = bench.until_told(active(submission()))
+    assert update.outcome.succeeded == ends_well
+
+
 def test_success_is_told_with_nodes_wall_time_and_memory(bench):
     sent = active(submission())
     bench.slurm.sees(sighting("COMPLETING", nodes="node-[1-2]"))
@@ -528,7 +559,14 @@ def test_ends_by_record_are_told_at_once_and_do_not_hasten_looks_at_the_queue(be
         asked, told = polled(bench, active(sent, open_ids=open_ids), seconds=0.5)
         looks += asked
         assert open_ids.pop(0) in [update.task_id for update in told if update.outcome]
-    assert 30 <= looks <= 37
+    assert 22 <= looks <= 30
+
+
+def test_among_thousands_of_tasks_there_are_fewer_looks(bench):
+    paced(bench)
+    sent = active(submission([TRUE] * 3000))
+    bench.slurm.sees(*(sighting("RUNNING", f"7_{index}") for index in range(3000)))
+    assert polled(bench, sent, seconds=300, every=2.0)[0] in range(14, 18)
 
 
 def test_what_a_record_does_not_say_is_asked_within_a_second(bench):

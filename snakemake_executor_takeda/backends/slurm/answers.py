@@ -25,6 +25,8 @@ class Sighting:
     wall_seconds: float | None = None
     exit_code: int | None = None
     """Known from scontrol only; 128 + n for a signal n."""
+    name: str = ""
+    """Of the job, where it is told: an id may be another's by now."""
 
 
 def read_job_id(text: str) -> str | None:
@@ -69,6 +71,7 @@ def read_jobs(text: str) -> dict[str, Sighting]:
             _nodes(_value(line, "NodeList") or ""),
             read_duration(_value(line, "RunTime") or ""),
             _exit_code(_value(line, "ExitCode") or ""),
+            _value(line, "JobName") or "",
         )
     return found
 

@@ -44,8 +44,13 @@ JOBS_PER_POLL = 10
 CLOCKS_DIFFER_SECONDS = 10.0
 FIRST_LOOK_SECONDS = 1.0
 LOOK_GROWTH = 1.5
+NO_ID = ""
+"""Of a job whose id Slurm has given to another."""
 LONGEST_DOUBT_SECONDS = 5.0
 """Between two looks at the queue while one of them left a doubt."""
+OPEN_TASKS_A_PAUSE = 1000
+MOST_PAUSES = 3
+"""A look costs Slurm and this machine in proportion to the tasks: among thousands there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +114,15 @@ class Looks:
         self._pause = 0.0
         self._jobs: set[str] = set()
 
-    def is_due(self, jobs: set[str], *, is_doubtful: bool, is_asked_for: bool) -> bool:
+    def is_due(
+        self, jobs: set[str], open_tasks: int, *, is_doubtful: bool, is_asked_for: bool
+    ) -> bool:
         """Whether to ask now. `is_asked_for`: a record needs Slurm's word."""
         if jobs - self._jobs:
             self._pause = FIRST_LOOK_SECONDS
         self._jobs = jobs
-        pause = min(self._pause, self._longest_seconds)
+        many = min(1 + open_tasks / OPEN_TASKS_A_PAUSE, MOST_PAUSES)
+        pause = self._pause = min(self._pause, many * self._longest_seconds)
         if is_doubtful:
             pause = min(pause, LONGEST_DOUBT_SECONDS)
         if is_asked_for:
@@ -123,7 +131,7 @@ class Looks:
         if self._last is not None and now - self._last < pause:
             return False
         self._last = now
-        self._pause = min(self._pause * LOOK_GROWTH, self._longest_seconds)
+        self._pause *= LOOK_GROWTH
         return True
 
 
@@ -141,7 +149,8 @@ class Watcher:
         accounting: Accounting | None = None,
         longest_pause_seconds: float = 0.0,
     ) -> None:
-        """`longest_pause_seconds`: between two looks at the queue (0: each poll is one)."""
+        """`longest_pause_seconds`: between two looks at the queue (0: each poll is one), but three times
+        that among thousands of tasks."""
         self._client = client
         self._records = records
         self._logs = logs
@@ -173,6 +182,13 @@ class Watcher:
             or _all_tasks(one, self._logs)
             for one in active
         }
+        self._tasks |= {
+            submission_id: {
+                task_id: replace(one, external_id=NO_ID, job_id=NO_ID)
+                for task_id, one in self._tasks[submission_id].items()
+            }
+            for submission_id in _replaced(active)
+        }
         if self._waiting:
             self._records.refresh()
         recorded = list(self._recorded(active))
@@ -181,6 +197,7 @@ class Watcher:
         jobs = {one.accepted.external_id for one in active}
         if not self._looks.is_due(
             jobs,
+            sum(len(one.open_task_ids) for one in active),
             is_doubtful=bool(self._waiting or self._given_up),
             is_asked_for=len(done) < len(records),
         ):
@@ -344,16 +361,17 @@ class Watcher:
     def _explained(self, absent: Sequence[_Open]) -> list[_End]:
         """Slurm forgets ended jobs after some minutes, and a record may come late."""
         remembered: dict[str, Sighting] = {}
-        asked = sorted({one.job_id for one in absent})[:JOBS_PER_POLL]
+        asked = sorted({one.job_id for one in absent} - {NO_ID})[:JOBS_PER_POLL]
         try:
             for job_id in asked:
                 remembered |= self._client.jobs(job_id)
         except (SlurmSilent, SlurmRefused):
             return []
-        ends, unknown = [], []
+        ends = [_End(one, self._lost(one)) for one in absent if one.job_id == NO_ID]
+        unknown = []
         for one in (one for one in absent if one.job_id in asked):
             sighting = remembered.get(one.external_id)
-            if sighting is None:
+            if sighting is None or sighting.name not in ("", one.submission.name):
                 unknown.append(one)
             elif outcome := self._outcome_of(one, sighting):
                 ends.append(_End(one, outcome))
@@ -380,10 +398,11 @@ class Watcher:
     def _with_slurms_word(self, ends: Sequence[_End], queue: Mapping[str, Sighting]) -> list[_End]:
         """A command whose record says that it failed may have been ended by Slurm, which has forgotten
         it: the database, if there is one, says why."""
+        known = queue.keys() | {NO_ID}
         ids = {
             end.one.external_id
             for end in ends
-            if end.record and end.record.exit_code and end.one.external_id not in queue
+            if end.record and end.record.exit_code and end.one.external_id not in known
         }
         try:
             accounts = self._database().tasks(ids) if ids else {}
@@ -456,6 +475,7 @@ class Watcher:
     def _accounts_of_ranks(self, ends: Iterable[_End]) -> dict[str, Account]:
         """What the ranks used, which are no children of the task's own process."""
         ids = {end.one.external_id for end in ends if end.record and _spreads(end.one.task)}
+        ids.discard(NO_ID)
         try:
             return self._database().tasks(ids) if ids else {}
         except (SlurmSilent, SlurmRefused):
@@ -582,6 +602,17 @@ def _is_told_by(record: ExitRecord | None, task: Task) -> bool:
 
 def _spreads(task: Task) -> bool:
     return task.job.shape.nodes > 1 or task.job.shape.tasks > 1
+
+
+def _replaced(active: Iterable[Active]) -> Iterator[str]:
+    """Submissions whose job Slurm has forgotten, as it gave the id to a later one: a controller that is
+    killed loses what it took in its last seconds, and the numbers too."""
+    latest: dict[str, str] = {}
+    for one in active:
+        submission_id = one.submission.submission_id
+        if (earlier := latest.get(one.accepted.external_id)) is not None:
+            yield earlier
+        latest[one.accepted.external_id] = submission_id
 
 
 def _all_tasks(one: Active, logs: Path) -> dict[str, _Open]:

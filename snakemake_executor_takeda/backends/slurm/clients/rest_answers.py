@@ -68,6 +68,7 @@ def read_job_infos(answer: Any, now: float | None = None) -> dict[str, Sighting]
             job.get("nodes") or "",
             _wall_seconds(job, state, now),
             _exit_code(job.get("exit_code") or {}),
+            str(job.get("name") or ""),
         )
     return found
 
