@@ -8,6 +8,14 @@ from pathlib import Path
 
 def kill_node(name, environment):
     """Its daemon, the steps, which bear no name but are the parents of its tasks, and the tasks."""
+    assert all(_kill_all(name, environment))
+    # again and again: one may have forked between the look and the signal
+    while any(_kill_all(name, environment)):
+        pass
+
+
+def _kill_all(name, environment):
+    """Daemon, steps and tasks that were found."""
     home = str(Path(environment["SLURM_CONF"]).parent).encode()
     daemon, steps, tasks = [], [], []
     for path in Path("/proc").glob("[0-9]*"):
@@ -23,7 +31,7 @@ def kill_node(name, environment):
                 tasks.append(int(path.name))
                 if Path(f"/proc/{parent}/comm").read_text().startswith("slurmstepd"):
                     steps.append(parent)
-    assert daemon and steps and tasks
     for pid in dict.fromkeys([*daemon, *steps, *tasks]):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return daemon, steps, tasks

@@ -14,10 +14,11 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 )
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
-from snakemake_executor_takeda.backends.slurm.submitting import Submitter
+from snakemake_executor_takeda.backends.slurm.submitting import SETTLING_SECONDS, Submitter
 from snakemake_executor_takeda.values import FailureKind
 
 REQUEST = JobRequest("takeda-align-1", "/work", "/log")
+TIMEOUT = SlurmSilent("Socket timed out on send/recv operation")
 SILENT, FULL = SlurmSilent("connect failure"), SlurmFull("its table of jobs is full")
 LIMIT = SlurmRefused(
     "QOSMaxSubmitJobPerUserLimit; Batch job submission failed: Job violates accounting/QOS policy "
@@ -76,6 +77,36 @@ def test_what_came_through_without_an_answer_is_found_by_its_name(bench):
     bench.slurm.found = "42"
     assert bench.send(submission()) == "42"
     assert bench.slurm.calls == ["submit", "find"]
+
+
+def test_a_call_that_hung_is_waited_for_when_the_controller_answers_again(bench):
+    """It carries out what it took while it hung, perhaps after it answered the question by the name."""
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = TIMEOUT
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = None
+    bench.wait()
+    answers = bench.now
+    while (job_id := bench.send(submission())) is None:
+        bench.now += 1
+        bench.slurm.found = "42" if bench.now - answers >= SETTLING_SECONDS - 2 else None
+    assert job_id == "42"
+    assert bench.slurm.calls.count("submit") == 1
+
+
+def test_a_call_that_hung_and_made_no_job_is_made_again(bench):
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.wait()
+    answers = bench.now
+    while bench.send(submission()) is None:
+        bench.now += 1
+    assert bench.now - answers >= SETTLING_SECONDS
+    assert bench.slurm.calls.count("submit") == 2
 
 
 def test_what_ran_to_its_end_and_was_forgotten_is_found_by_its_record(bench):

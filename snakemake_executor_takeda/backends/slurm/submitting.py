@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+SETTLING_SECONDS = 15.0
+"""How long a controller that answers again must go on without the job that an unanswered call was for. A
+call that it took while it hung is carried out then, though nobody waits for it, and a question that was
+asked later may be answered first."""
 FULL_LIMIT_SECONDS = 12 * 3600.0
 """How long a submission waits for room in the cluster where its target says no `pending_limit`."""
 TOLD_AGAIN_SECONDS = 3600.0
@@ -34,6 +38,7 @@ _NO_ROOM = re.compile(
     r"|error writing script",  # the controller's disk is full
     re.IGNORECASE,
 )
+_NEVER_SENT = re.compile(r"connect failure|connection refused", re.IGNORECASE)
 _TOO_LARGE = re.compile(r"size and/or time limits", re.IGNORECASE)
 _CLUSTER = ""
 
@@ -62,6 +67,8 @@ class Submitter:
         """`_CLUSTER`, or the name of the target whose account is at a limit."""
         self._waiting_since: dict[str, float] = {}
         self._in_doubt: set[str] = set()
+        self._unsettled: dict[str, float | None] = {}
+        """Names of jobs that a call under way may still make, since when the controller answers."""
         self._told_at: dict[str, float] = {}
         """Like `_shut`: when it was last said that there is no room."""
 
@@ -82,6 +89,8 @@ class Submitter:
         except SlurmSilent as error:
             # Never given up: nobody knows whether it came through.
             self._in_doubt.add(submission.name)
+            if submission.name in self._unsettled:
+                self._unsettled[submission.name] = None
             note = (
                 f"Slurm does not answer ({error}). Submissions wait and are sent once it does; "
                 "nothing is taken as failed"
@@ -109,6 +118,10 @@ class Submitter:
     def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
         try:
             return self._client.submit(request, script)
+        except SlurmSilent as error:
+            if not _NEVER_SENT.search(str(error)):
+                self._unsettled[submission.name] = None
+            raise
         except SlurmRefused as error:
             if not request.exclude or _NO_ROOM.search(_without_general_words(str(error))):
                 raise
@@ -125,7 +138,19 @@ class Submitter:
             record = self._records.read(task.task_id)
             if record and record.slurm_job_id:
                 return record.slurm_job_id
+        self._check_settled(submission)
         return None
+
+    def _check_settled(self, submission: Submission) -> None:
+        """Raises SubmissionDelayed while a call that had no answer may still be carried out."""
+        if submission.name not in self._unsettled:
+            return
+        now = self._clock()
+        since = self._unsettled[submission.name]
+        if since is None:
+            since = self._unsettled[submission.name] = now
+        if now - since < SETTLING_SECONDS:
+            raise SubmissionDelayed(SETTLING_SECONDS - (now - since))
 
     def _no_room(
         self, key: str, submission: Submission, why: str
@@ -163,6 +188,7 @@ class Submitter:
 
     def _forget(self, submission: Submission) -> None:
         self._in_doubt.discard(submission.name)
+        self._unsettled.pop(submission.name, None)
         self._waiting_since.pop(submission.name, None)
 
 
