@@ -50,7 +50,9 @@ LONGEST_DOUBT_SECONDS = 5.0
 """Between two looks at the queue while one of them left a doubt."""
 OPEN_TASKS_A_PAUSE = 1000
 MOST_PAUSES = 3
-"""A look costs Slurm and this machine in proportion to the tasks: among thousands there are fewer."""
+LONGEST_LOOK_SECONDS = 60.0
+"""A look costs Slurm and this machine in proportion to the tasks: among thousands there are fewer. But
+Slurm forgets what has ended after some minutes (MinJobAge)."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Looks:
         if jobs - self._jobs:
             self._pause = FIRST_LOOK_SECONDS
         self._jobs = jobs
-        many = min(1 + open_tasks / OPEN_TASKS_A_PAUSE, MOST_PAUSES)
-        pause = self._pause = min(self._pause, many * self._longest_seconds)
+        longest = self._longest_seconds * min(1 + open_tasks / OPEN_TASKS_A_PAUSE, MOST_PAUSES)
+        pause = self._pause = min(self._pause, longest, LONGEST_LOOK_SECONDS)
         if is_doubtful:
             pause = min(pause, LONGEST_DOUBT_SECONDS)
         if is_asked_for:
