@@ -5,8 +5,9 @@
 The same Snakefile is run in turn (A B C A B C …) by an executor that does nothing (`null_executor/`),
 by this plugin and by snakemake-executor-plugin-slurm, on a real Slurm on this machine with four nodes.
 The jobs' outputs are there beforehand (`--forceall` has Snakemake run the jobs all the same), and the
-jobs themselves do next to nothing: they do not start the Snakemake of theirs, which would take this
-machine an hour. CPU seconds and peak memory are the operating system's, of the controller with the
+jobs themselves do nothing: of this plugin they leave the record of a success (`quick_node.sh`), of the
+peer they are `true`. The Snakemake of each job would take this machine an hour, and what runs beside the
+controller makes its CPU seconds dearer. CPU seconds and peak memory are the operating system's, of the controller with the
 processes that it starts; Slurm's daemons are not among them. Prints one JSON object, and a line for each
 run to standard error.
 
@@ -35,7 +36,6 @@ from side_by_side import HERE, make_environment, ratios
 from snakemake_executor_takeda.sandbox import slurm
 
 PEER = "snakemake-executor-plugin-slurm==2.8.0"
-QUICK_NODE = HERE.parent / "tests" / "snakemake" / "quick_node.py"
 SNAKEFILE = """
 rule one:
     output: "made/{n}"
@@ -128,8 +128,8 @@ class Bench:
         (folder / "made").mkdir()
         for n in range(self._jobs):
             (folder / "made" / str(n)).touch()
-        node = _script(folder / "quick-python", [str(self._python), str(QUICK_NODE)], '"$@"')
-        (folder / "routing.yaml").write_text(POLICY.format(python=json.dumps(str(node))))
+        node = json.dumps(str(HERE / "quick_node.sh"))
+        (folder / "routing.yaml").write_text(POLICY.format(python=node))
         (folder / "bin").mkdir()
         if executor == "slurm":
             # What it has a node run is an argument of sbatch.
