@@ -18,6 +18,8 @@ from slurm_builders import context, submission, target
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm import SlurmOptions
 from snakemake_executor_takeda.backends.slurm import backend as factory
+from snakemake_executor_takeda.backends.slurm.states import Doubt
+from snakemake_executor_takeda.backends.slurm.watching import Patience
 from snakemake_executor_takeda.values import Active, FailureKind, Shape, TakedaError
 
 pytestmark = [pytest.mark.slurm, on_every_slurm]
@@ -228,6 +230,27 @@ def test_a_cancelled_task_and_one_whose_worker_cannot_start(make):
     (update,) = awaited(lambda: list(backend.poll([one])), "the end")
     assert update.outcome.kind == FailureKind.USER
     assert "CANCELLED" in update.outcome.reason
+
+
+def test_waiting_tasks_that_somebody_cancelled_are_told_as_such(make):
+    """Slurm lists them no more: one alone is just not there, and of all there is a job without indices."""
+    backend = make()
+    backend._watcher._patience = Patience(polls=2, seconds=dict.fromkeys(Doubt, 0.0))
+    held = target(partition="hpc", extra=("--hold",))
+    sent = submission([("true",)] * 3, on=by_client(held, {}))
+    accepted = backend.submit(sent)
+    one, *others = (task.task_id for task in sent.tasks)
+
+    def ends(*open_ids):
+        active = [Active(sent, accepted, frozenset(open_ids))]
+        told = {u.task_id: u.outcome for _ in range(3) for u in backend.poll(active) if u.outcome}
+        return {task_id: outcome.kind for task_id, outcome in told.items()}
+
+    subprocess.run(["scancel", accepted.task_external_ids[one]], check=True)
+    assert awaited(lambda: ends(one), "the end of one") == {one: FailureKind.USER}
+    subprocess.run(["scancel", f"--name={sent.name}"], check=True)
+    ended = awaited(lambda: ends(*others), "the end of the others")
+    assert ended == dict.fromkeys(others, FailureKind.USER)
 
 
 def test_unknown_partition(make):

@@ -61,6 +61,7 @@ def test_slurm_says_why_a_task_failed(state, kind, kind_on_spot):
         ("REQUEUED", "waits again"),
         ("REQUEUE_FED", "waits again"),
         ("REQUEUE_HOLD", "waits again"),
+        ("RESV_DEL_HOLD", "waits again"),
         ("SPECIAL_EXIT", "waits again"),
         ("EXPEDITING", "waits again"),
         ("CONFIGURING", "boots"),

@@ -251,6 +251,42 @@ def test_absent_everywhere_is_sent_again_if_it_never_began(bench):
     assert "never began" in update.outcome.reason
 
 
+def test_waiting_tasks_that_were_cancelled_with_all_of_their_array_are_not_sent_again(bench):
+    """`scancel --me` and the like leave one job without indices of them (22.05 to 24.11)."""
+    array = submission([TRUE] * 3)
+    log_folder(bench.logs, array).mkdir(parents=True)
+    bench.log(array, 0, "begun")
+    bench.record("s1-t0", 0)
+    bench.slurm.sees(sighting("CANCELLED", "7", "Priority"), sighting("RUNNING", "7_0"))
+    ends = {u.task_id: u.outcome for u in bench.poll(active(array))}
+    ends |= {
+        u.task_id: u.outcome for u in bench.until_told(active(array, open_ids={"s1-t1", "s1-t2"}))
+    }
+    kinds = {task_id: outcome.kind for task_id, outcome in ends.items()}
+    assert kinds == {"s1-t0": None, "s1-t1": FailureKind.USER, "s1-t2": FailureKind.USER}
+    assert "CANCELLED" in ends["s1-t1"].reason
+
+
+@pytest.mark.parametrize("rest", ["7_*", "7_2"])
+def test_a_waiting_task_that_was_cancelled_alone_is_not_sent_again(bench, rest):
+    """`scancel 7_1`: nothing lists it any more, but its array is known."""
+    array = submission([TRUE] * 3)
+    log_folder(bench.logs, array).mkdir(parents=True)
+    bench.slurm.sees(sighting("PENDING", "7_0"), sighting("PENDING", "7_2"))
+    bench.slurm.jobs_are = {rest: sighting("PENDING", rest, name=array.name)}
+    (update,) = bench.until_told(active(array))
+    assert (update.task_id, update.outcome.kind) == ("s1-t1", FailureKind.USER)
+    assert "CANCELLED" in update.outcome.reason
+
+
+def test_an_array_of_another_under_the_same_id_does_not_tell_of_a_cancelled_task(bench):
+    array = submission([TRUE] * 3)
+    log_folder(bench.logs, array).mkdir(parents=True)
+    bench.slurm.jobs_are = {"7_*": sighting("PENDING", "7_*", name="theirs")}
+    updates = bench.until_told(active(array))
+    assert {update.outcome.kind for update in updates} == {FailureKind.NODE_FAILURE}
+
+
 def test_absent_everywhere_is_lost_where_logs_are_not_seen(bench):
     """On a machine that shares nothing with the cluster nobody knows whether it began."""
     (update,) = bench.until_told(active(submission()))
@@ -439,6 +475,38 @@ def test_what_waits_too_long_goes_elsewhere_but_not_what_began_meanwhile(bench):
     left = active(sent.submission, open_ids={"s1-t1", "s1-t2"})
     ends = {update.task_id: update.outcome.kind for update in bench.poll(left)}
     assert ends == {"s1-t1": None, "s1-t2": FailureKind.NO_CAPACITY}
+
+
+@pytest.mark.parametrize("record", [None, 143])
+def test_what_began_just_as_it_was_taken_out_goes_elsewhere_too(bench, record):
+    """Slurm 22.05 can't be told to leave alone a task of an array that has begun."""
+    on = target(fallback="od", pending_notice=5, pending_limit=20)
+    sent = active(submission([TRUE] * 3, on=on))
+    bench.slurm.sees(*(sighting("PENDING", f"7_{n}", "Resources") for n in range(3)))
+    for _ in range(30):
+        bench.poll(sent, seconds=60)
+    assert bench.slurm.taken_out
+    bench.slurm.sees(sighting("COMPLETING", "7_0", nodes="node-1"))
+    bench.poll(active(sent.submission, open_ids={"s1-t0"}))
+    if record:
+        bench.record("s1-t0", record)
+    bench.slurm.sees(sighting("CANCELLED", "7_0", nodes="node-1"))
+    updates = bench.until_told(active(sent.submission, open_ids={"s1-t0"}))
+    assert [u.outcome.kind for u in updates if u.outcome] == [FailureKind.NO_CAPACITY]
+
+
+def test_what_went_on_after_it_was_to_be_taken_out_may_be_cancelled_by_its_owner(bench):
+    on = target(fallback="od", pending_notice=5, pending_limit=20)
+    sent = active(submission([TRUE] * 2, on=on), open_ids={"s1-t0"})
+    bench.slurm.sees(sighting("PENDING", "7_0", "Resources"))
+    for _ in range(30):
+        bench.poll(sent, seconds=60)
+    assert bench.slurm.taken_out
+    bench.slurm.sees(sighting("RUNNING", "7_0", nodes="node-1"))
+    assert [update.outcome for update in bench.poll(sent)] == [None]
+    bench.slurm.sees(sighting("CANCELLED", "7_0", nodes="node-1"))
+    (update,) = bench.until_told(sent)
+    assert update.outcome.kind == FailureKind.USER
 
 
 ICE = "(Code:InsufficientInstanceCapacity)Failure when resuming nodes"

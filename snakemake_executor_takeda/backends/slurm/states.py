@@ -23,9 +23,17 @@ RUNNING = frozenset(
 )
 """The task has begun and has not ended."""
 WAITING = frozenset(
-    {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "EXPEDITING"}
+    {
+        "PENDING",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+        "EXPEDITING",
+    }
 )
-"""The task is in the queue, for the first time or again. A SPECIAL_EXIT or REQUEUE_HOLD is held there."""
+"""The task is in the queue, for the first time or again. A SPECIAL_EXIT or …_HOLD is held there."""
 AGAIN = (WAITING - {"PENDING"}) | {"CONFIGURING"}
 """It is to be run, perhaps again: what an earlier run of it left behind is no end."""
 
@@ -116,6 +124,12 @@ def hopeless(task: Task, sighting: Sighting) -> Outcome | None:
         return None
     advice = f"Slurm would never start it: {why}. Change rule {task.job.rule} or the target."
     return Outcome(FailureKind.CONFIGURATION, _reason(sighting), advice=advice)
+
+
+def cancelled_in_array(task: Task) -> Outcome:
+    """Of a task that never began and that Slurm does not list any more, though it knows its array."""
+    reason = "CANCELLED: it was taken out of its array while it waited"
+    return Outcome(FailureKind.USER, reason, advice=_advice(FailureKind.USER, task))
 
 
 def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Outcome | None:

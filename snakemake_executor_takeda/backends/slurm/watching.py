@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,6 +168,8 @@ class Watcher:
         self._waiting: dict[str, _Waiting] = {}
         self._given_up: dict[str, Outcome] = {}
         """Tasks that are to be taken out of the queue, with the outcome that they get then."""
+        self._cancelled: dict[str, Outcome] = {}
+        """Those of them that Slurm was told to cancel: it may do so a moment after they began."""
         self._pending = capacity.Pending()
         self._bad_nodes = capacity.BadNodes()
         self._looks = Looks(longest_pause_seconds, clock)
@@ -219,7 +221,7 @@ class Watcher:
         queue = self._with_nodes(opened, queue)
         ends, absent = [], []
         for one in opened:
-            sighting, record = queue.get(one.external_id), records.get(one.task.task_id)
+            sighting, record = self._seen(one, queue), records.get(one.task.task_id)
             if sighting is None and record is None and one.task.task_id not in self._given_up:
                 absent += [one] if self._lasts(one, Doubt.ABSENT) else []
             elif isinstance(found := self._look(one, sighting, record), _End):
@@ -301,6 +303,16 @@ class Watcher:
             return queue  # asked again at the next look
         return queue | details
 
+    def _seen(self, one: _Open, queue: Mapping[str, Sighting]) -> Sighting | None:
+        """The task, or what is left of its array when all that waited of it was cancelled: Slurm shows
+        that as one job without indices."""
+        sighting = queue.get(one.external_id)
+        if sighting is not None or one.external_id == one.job_id:
+            return sighting
+        rest = queue.get(one.job_id)
+        is_cancelled = rest is not None and rest.state == "CANCELLED"
+        return rest if is_cancelled and not self._has_begun(one, unseen=False) else None
+
     def _look(
         self, one: _Open, sighting: Sighting | None, record: ExitRecord | None
     ) -> _End | Update | None:
@@ -313,8 +325,13 @@ class Watcher:
             self._nodes[task_id] = sighting.nodes
         if sighting is not None and record is not None and _is_of_an_earlier_run(sighting, record):
             record = None
+        if sighting is not None and sighting.state in states.RUNNING and not is_partial:
+            self._cancelled.pop(task_id, None)
         verdict = states.verdict_of(one.task, sighting, record)
         if verdict is not None:
+            ends_by_us = sighting is None or sighting.state in ("COMPLETING", "CANCELLED")
+            if ends_by_us and task_id in self._cancelled and not verdict.outcome.succeeded:
+                return _End(one, self._cancelled[task_id])
             if is_partial and task_id not in self._nodes and verdict.doubt is None:
                 verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
@@ -373,13 +390,19 @@ class Watcher:
         unknown = []
         for one in (one for one in absent if one.job_id in asked):
             sighting = remembered.get(one.external_id)
-            if sighting is None or sighting.name not in ("", one.submission.name):
+            if sighting is None or not _is_of(one, sighting):
                 unknown.append(one)
             elif outcome := self._outcome_of(one, sighting):
                 ends.append(_End(one, outcome))
-        return ends + self._accounted(unknown)
+        known = {
+            one.job_id
+            for one in unknown
+            if any(_is_of(one, sighting) for sighting in remembered.values())
+        }
+        return ends + self._accounted(unknown, known)
 
-    def _accounted(self, unknown: Sequence[_Open]) -> list[_End]:
+    def _accounted(self, unknown: Sequence[_Open], known: Collection[str]) -> list[_End]:
+        """`known`: jobs that Slurm knows, but not these tasks of them."""
         if not unknown:
             return []
         accounts: Mapping[str, Account] = {}
@@ -394,6 +417,8 @@ class Watcher:
             outcome = self._outcome_of(one, account.sighting) if account else None
             if outcome is None and is_down and not self._has_waited(one, DATABASE_PATIENCE_SECONDS):
                 continue
+            if outcome is None and one.job_id in known and not self._has_begun(one, unseen=False):
+                outcome = states.cancelled_in_array(one.task)
             ends.append(_End(one, outcome or self._lost(one)))
         return ends
 
@@ -543,6 +568,7 @@ class Watcher:
         whole = {job_id for job_id, keeps_some in rest.items() if not keeps_some}
         ids = {id_.partition("_")[0] if id_.partition("_")[0] in whole else id_ for id_ in ids}
         if ids:
+            self._cancelled |= self._given_up
             try:
                 self._client.cancel(sorted(ids), pending_only=True)
             except (SlurmSilent, SlurmRefused):
@@ -571,7 +597,7 @@ class Watcher:
 
     def _forget_all_but(self, open_ids: set[str]) -> None:
         self._started &= open_ids
-        for memory in (self._nodes, self._waiting, self._given_up):
+        for memory in (self._nodes, self._waiting, self._given_up, self._cancelled):
             for task_id in memory.keys() - open_ids:
                 del memory[task_id]
 
@@ -583,6 +609,12 @@ _OF_THE_NODE = frozenset(
 
 def _needs_details(end: _End) -> bool:
     return end.is_by_queue and end.record is None and not end.outcome.succeeded
+
+
+def _is_of(one: _Open, sighting: Sighting) -> bool:
+    """Whether this is of the task's job, whose id may be another's by now."""
+    is_same = sighting.external_id.partition("_")[0] == one.job_id
+    return is_same and sighting.name in ("", one.submission.name)
 
 
 def _used(cpu_seconds: float | None, max_rss_kib: int | None) -> dict[str, object]:
