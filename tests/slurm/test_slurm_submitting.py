@@ -131,6 +131,42 @@ def test_silence_is_not_given_up_since_the_job_may_be_there(bench):
         bench.submitter.possible_jobs()
 
 
+def test_silence_does_not_count_as_lack_of_room(bench):
+    sent, other = (submission(number=n, on=target(fallback="od", pending_limit=3)) for n in (1, 2))
+    bench.slurm.submits = [SILENT] * 1000
+    until = bench.now + 600
+    while bench.now < until:
+        assert bench.send(sent) is None
+        assert bench.send(other) is None
+        bench.wait()
+    bench.slurm.submits = [FULL, FULL]
+    assert bench.send(sent) is None
+    assert bench.send(other) is None
+
+
+def test_a_call_without_bad_nodes_excluded_that_hung_is_waited_for_too(bench):
+    request = replace(REQUEST, exclude=("node-1",))
+    bench.slurm.submits = [SlurmRefused("Requested node configuration is not available"), TIMEOUT]
+    assert bench.send(submission(), request) is None
+    bench.wait()
+    assert bench.send(submission(), request) is None
+    bench.slurm.found = "42"
+    bench.wait()
+    assert bench.send(submission(), request) == "42"
+    assert bench.slurm.calls.count("submit") == 2
+
+
+def test_a_question_that_is_refused_refuses_no_job(bench):
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.slurm.found = SlurmRefused("slurm_load_jobs error: Unspecified error")
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = "42"
+    bench.wait()
+    assert bench.send(submission()) == "42"
+
+
 @pytest.mark.parametrize("error", [FULL, LIMIT])
 def test_no_room_is_waited_for_and_told_once(bench, error):
     bench.slurm.submits = [error] * 5

@@ -49,6 +49,8 @@ class _Shut:
 
     until: float
     pause_seconds: float
+    is_full: bool
+    """For lack of room, which is waited for in bounded time; else nothing is known."""
 
 
 class Submitter:
@@ -82,7 +84,8 @@ class Submitter:
         now = self._clock()
         for key in (_CLUSTER, submission.target.name):
             if (shut := self._shut.get(key)) and now < shut.until:
-                self._waiting_since.setdefault(submission.name, now)
+                if shut.is_full:
+                    self._waiting_since.setdefault(submission.name, now)
                 raise SubmissionDelayed(shut.until - now)
         try:
             job_id = self._find(submission) or self._submit(submission, request, script)
@@ -95,7 +98,7 @@ class Submitter:
                 f"Slurm does not answer ({error}). Submissions wait and are sent once it does; "
                 "nothing is taken as failed"
             )
-            raise self._delay(_CLUSTER, submission, note) from error
+            raise self._delay(_CLUSTER, note, is_full=False) from error
         except SlurmFull as error:
             # The command may have been stopped in the middle of a try of its own.
             self._in_doubt.add(submission.name)
@@ -126,12 +129,17 @@ class Submitter:
             if not request.exclude or _NO_ROOM.search(_without_general_words(str(error))):
                 raise
         # Without the nodes that failed there may be too few left.
-        return self._client.submit(replace(request, exclude=()), script)
+        return self._submit(submission, replace(request, exclude=()), script)
 
     def _find(self, submission: Submission) -> str | None:
         if submission.name not in self._in_doubt:
             return None
-        if job_id := self._client.find(submission.name):
+        try:
+            job_id = self._client.find(submission.name)
+        except SlurmRefused as error:
+            # The question was refused, not the job, which may be there.
+            raise SlurmSilent(str(error)) from error
+        if job_id:
             return job_id
         # Slurm forgets a job some minutes after its end, which its tasks have recorded.
         for task in submission.tasks:
@@ -163,7 +171,7 @@ class Submitter:
             return SubmissionError(FailureKind.NO_CAPACITY, reason)
         now = self._clock()
         if now - self._told_at.get(key, -TOLD_AGAIN_SECONDS) < TOLD_AGAIN_SECONDS:
-            return self._delay(key, submission, "")
+            return self._delay(key, "", is_full=True)
         self._told_at[key] = now
         where = f" to target {key}" if key else ""
         fallback = submission.target.fallback
@@ -172,15 +180,15 @@ class Submitter:
             f"Slurm takes no more jobs: {why}. Submissions{where} wait for room; after "
             f"{limit / 60:.0f} min one {then}"
         )
-        return self._delay(key, submission, note)
+        return self._delay(key, note, is_full=True)
 
-    def _delay(self, key: str, submission: Submission, note: str) -> SubmissionDelayed:
+    def _delay(self, key: str, note: str, *, is_full: bool) -> SubmissionDelayed:
         now = self._clock()
-        self._waiting_since.setdefault(submission.name, now)
         shut = self._shut.get(key)
         if shut is None:
-            shut = self._shut[key] = _Shut(now, FIRST_PAUSE_SECONDS)
+            shut = self._shut[key] = _Shut(now, FIRST_PAUSE_SECONDS, is_full)
         else:
+            shut.is_full = is_full
             shut.pause_seconds = min(2 * shut.pause_seconds, LONGEST_PAUSE_SECONDS)
             note = ""
         shut.until = now + shut.pause_seconds
