@@ -57,7 +57,7 @@ def test_slurm_says_why_a_task_failed(state, kind, kind_on_spot):
 @pytest.mark.parametrize(
     ("state", "phase"),
     [
-        ("PENDING", "waits"),
+        ("PENDING", "waits again"),
         ("REQUEUED", "waits again"),
         ("REQUEUE_FED", "waits again"),
         ("REQUEUE_HOLD", "waits again"),
@@ -101,6 +101,20 @@ def test_a_state_that_is_no_end_ends_nothing(state, phase):
 def test_a_node_that_a_worker_missed_is_believed_before_slurm_sees_it(state, code, doubt):
     seen = sighting(state) if state else None
     assert verdict_of(TASK, seen, replace(BAD, exit_code=code)).doubt == doubt
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("TimeLimit", FailureKind.TIMEOUT),
+        ("OutOfMemory", FailureKind.OUT_OF_MEMORY),
+        ("NodeDown", FailureKind.NODE_FAILURE),
+        ("NonZeroExitCode", FailureKind.USER),
+    ],
+)
+def test_an_epilog_that_takes_minutes_does_not_hide_why_it_ended(reason, kind):
+    assert kind_of(verdict_of(TASK, sighting("COMPLETING", reason=reason), BAD)) == kind
+    assert verdict_of(TASK, sighting("COMPLETING", reason=reason), None) is None
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "COMPLETED", "TIMEOUT", None])

@@ -578,6 +578,28 @@ def test_the_record_of_an_earlier_run_is_not_the_end_of_this_one(bench):
         assert [update.outcome for update in bench.poll(sent, seconds=10)] in ([], [None])
 
 
+def test_a_task_that_a_site_has_put_back_into_the_queue_has_not_ended(bench):
+    sent = active(submission())
+    bench.record("s1-t0", 143)
+    bench.slurm.sees(sighting("PENDING", reason="BeginTime"))
+    for _ in range(30):
+        assert not any(update.outcome for update in bench.poll(sent, seconds=10))
+
+
+def test_a_light_query_does_not_take_an_earlier_run_for_this_one(bench):
+    """slurmrestd's states tell neither since when a task runs, nor why it is ending."""
+    sent = active(submission())
+    bench.record("s1-t0", 143)
+    bench.slurm.sees(sighting("RUNNING"))
+    bench.slurm.jobs_are = {"7": sighting("RUNNING", wall_seconds=5.0)}
+    for _ in range(30):
+        assert not any(update.outcome for update in bench.poll(sent, seconds=10))
+    bench.slurm.sees(sighting("COMPLETING"))
+    bench.slurm.jobs_are = {"7": sighting("COMPLETING", reason="TimeLimit")}
+    (update,) = bench.until_told(sent)
+    assert update.outcome.kind == FailureKind.TIMEOUT
+
+
 def test_a_broken_record_is_no_record(bench):
     sent = active(submission())
     (bench.exits / "s1-t0.json").write_text('{"exit_code":')

@@ -6,7 +6,7 @@ The states are those of squeue, scontrol and sacct, 21.08 to 26.05. A word that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ WAITING = frozenset(
     }
 )
 """The task is in the queue, for the first time or again. A SPECIAL_EXIT or …_HOLD is held there."""
-AGAIN = (WAITING - {"PENDING"}) | {"CONFIGURING"}
+AGAIN = WAITING | {"CONFIGURING"}
 """It is to be run, perhaps again: what an earlier run of it left behind is no end."""
 
 _FAILURES = {
@@ -65,6 +65,8 @@ _HOPELESS = {
     "launch_failed_requeued_held": "it could not be launched and is held",
 }
 """Reasons of a pending job that waiting does not mend."""
+_ENDING_FOR = {"NodeDown": "NODE_FAIL", "OutOfMemory": "OUT_OF_MEMORY", "TimeLimit": "TIMEOUT"}
+"""Reason of a COMPLETING job → the state that it will have: an epilog may take minutes."""
 _KILLED = 137
 """128 + SIGKILL."""
 _OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
@@ -110,11 +112,14 @@ def verdict_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     """None while the task goes on, and for one of which nothing is seen."""
     if outcome := outcome_of(task, sighting, record):
         return Verdict(outcome, None if record else Doubt.UNRECORDED)
-    if record and not (sighting and sighting.state in AGAIN):
-        is_ending = sighting is not None and sighting.state == "COMPLETING"
-        is_told = is_ending and record.exit_code == NODE_LOST
-        return Verdict(_failed(task, record), Doubt.PARTIAL if is_told else Doubt.UNSETTLED)
-    return None
+    if record is None or (sighting and sighting.state in AGAIN):
+        return None
+    if sighting is not None and sighting.state == "COMPLETING":
+        if state := _ENDING_FOR.get(sighting.reason):
+            outcome = outcome_of(task, replace(sighting, state=state), record)
+        if outcome or record.exit_code == NODE_LOST:
+            return Verdict(outcome or _failed(task, record), Doubt.PARTIAL)
+    return Verdict(_failed(task, record), Doubt.UNSETTLED)
 
 
 def hopeless(task: Task, sighting: Sighting) -> Outcome | None:

@@ -94,6 +94,8 @@ class _End:
     record: ExitRecord | None = None
     is_by_queue: bool = False
     """Only the queue has been asked, which tells no exit code, and perhaps no nodes."""
+    is_settled: bool = True
+    """Slurm has said why, or nothing more is to be expected of it."""
 
 
 @dataclass
@@ -336,7 +338,8 @@ class Watcher:
                 verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
                 return None
-            return _End(one, verdict.outcome, record, is_by_queue=True)
+            is_settled = verdict.doubt != Doubt.UNSETTLED
+            return _End(one, verdict.outcome, record, is_by_queue=True, is_settled=is_settled)
         hopeless = states.hopeless(one.task, sighting) if sighting else None
         if hopeless is None:
             self._waiting.pop(task_id, None)
@@ -362,7 +365,8 @@ class Watcher:
     # What the queue does not show any more.
 
     def _with_details(self, ends: Sequence[_End]) -> list[_End]:
-        """A failure that left no record is asked for once more: exit code and nodes say more of it."""
+        """A failure that left no record, or that Slurm has not explained, is asked for once more: exit
+        code, reason and nodes say more of it, and that it runs again."""
         asked = sorted({end.one.job_id for end in ends if _needs_details(end)})
         details: dict[str, Sighting] = {}
         try:
@@ -373,7 +377,9 @@ class Watcher:
         result = []
         for end in ends:
             detail = details.get(end.one.external_id) if _needs_details(end) else None
-            outcome = self._outcome_of(end.one, detail) if detail else None
+            if detail and end.record and _is_of_an_earlier_run(detail, end.record):
+                continue
+            outcome = self._outcome_of(end.one, detail, end.record) if detail else None
             result.append(replace(end, outcome=outcome) if outcome else end)
         return result
 
@@ -442,10 +448,13 @@ class Watcher:
             result.append(replace(end, outcome=said) if said else end)
         return result
 
-    def _outcome_of(self, one: _Open, sighting: Sighting) -> Outcome | None:
+    def _outcome_of(
+        self, one: _Open, sighting: Sighting, record: ExitRecord | None = None
+    ) -> Outcome | None:
         if sighting.nodes:
             self._nodes[one.task.task_id] = sighting.nodes
-        return states.outcome_of(one.task, sighting, None)
+        verdict = states.verdict_of(one.task, sighting, record)
+        return verdict.outcome if verdict else None
 
     def _lost(self, one: _Open) -> Outcome:
         if not self._has_begun(one, unseen=True):
@@ -608,7 +617,8 @@ _OF_THE_NODE = frozenset(
 
 
 def _needs_details(end: _End) -> bool:
-    return end.is_by_queue and end.record is None and not end.outcome.succeeded
+    is_open = end.record is None or not end.is_settled
+    return end.is_by_queue and is_open and not end.outcome.succeeded
 
 
 def _is_of(one: _Open, sighting: Sighting) -> bool:
