@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,13 +210,15 @@ def _submit(
         except OSError as error:
             raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
         said: list[str] = []
-        late = threading.Timer(SUBMIT_SECONDS, process.kill)
+        # Where a site's own script stands for sbatch, what it has started is ended with it.
+        kill = partial(_kill_group, process)
+        late = threading.Timer(SUBMIT_SECONDS, kill)
         late.start()
         with process:
             for line in process.stderr or ():
                 said.append(line)
                 if _SLEEPS.search(line):
-                    process.kill()
+                    kill()
                     break
         late.cancel()
         out.seek(0)
@@ -224,11 +227,20 @@ def _submit(
         raise SlurmFull("its table of jobs is full (MaxJobCount)")
     if done.returncode == -signal.SIGKILL:
         raise SlurmSilent(f"{arguments[0]} had no answer within {SUBMIT_SECONDS:.0f} s")
+    if done.returncode < 0:
+        # Whether the job was taken before, nobody knows.
+        raise SlurmSilent(f"{arguments[0]} was ended by signal {-done.returncode}")
     if done.returncode != 0 and is_silence(done.stderr):
         raise SlurmSilent(_words(done))
     if done.returncode != 0 and is_full(done.stderr):
         raise SlurmFull(_words(done))
     return done
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """All of a process that leads its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:
