@@ -83,6 +83,32 @@ def test_cancel_ends_what_may_have_come_through(make, fake):
     assert fake.cancelled == [(["42"], False)]
 
 
+def test_cancel_ends_what_a_controller_that_hung_makes_of_an_earlier_call(make, fake, monkeypatch):
+    """It may answer that there is no such job, and make it then."""
+    monkeypatch.setattr(submitting, "SETTLING_SECONDS", 0.5)
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("socket timed out")]
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission())
+    asked = []
+    fake.find = lambda name: asked.append(name) or ("42" if len(asked) > 1 else None)
+    backend.cancel([])
+    assert fake.cancelled == [(["42"], False)]
+    assert len(asked) == 2
+
+
+def test_cancel_does_not_wait_for_ever_for_a_call_that_made_no_job(make, fake, monkeypatch):
+    monkeypatch.setattr(submitting, "SETTLING_SECONDS", 0.2)
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("socket timed out")]
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission())
+    backend.cancel([])
+    assert fake.cancelled == []
+
+
 def test_cancel_says_when_slurm_does_not_answer(make, fake, monkeypatch):
     monkeypatch.setattr(module, "CANCEL_SECONDS", 0.3)
     fake.queue_is = SlurmSilent("connect failure")

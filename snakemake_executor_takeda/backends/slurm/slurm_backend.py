@@ -159,18 +159,17 @@ class SlurmBackend:
             kills = time.monotonic() - started > CANCEL_KILL_SECONDS
             try:
                 ids |= self._submitter.possible_jobs()
-                if not ids:
-                    return
                 left = left or sorted(ids)
-                self._client.cancel(left)
-                if kills:
-                    self._client.cancel(left, kill=True)
-                left = self._still_there(ids)
+                if left:
+                    self._client.cancel(left)
+                    if kills:
+                        self._client.cancel(left, kill=True)
+                    left = self._still_there(ids)
                 silence = ""
             except (SlurmSilent, SlurmRefused) as error:
                 silence = f" ({error})"  # what was asked to end is asked again
             else:
-                if not left:
+                if not left and self._submitter.is_settled():
                     return
             time.sleep(pause)
             pause = min(2 * pause, 2.0)

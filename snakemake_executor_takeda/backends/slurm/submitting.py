@@ -115,8 +115,26 @@ class Submitter:
 
     def possible_jobs(self) -> set[str]:
         """Ids of jobs that came through although their answer did not. Raises SlurmSilent."""
-        found = {name: self._client.find(name) for name in sorted(self._in_doubt)}
+        try:
+            found = {name: self._client.find(name) for name in sorted(self._in_doubt)}
+        except SlurmSilent:
+            self._unsettled = dict.fromkeys(self._unsettled)
+            raise
+        now = self._clock()
+        self._unsettled = {
+            name: now if since is None else since
+            for name, since in self._unsettled.items()
+            if not found.get(name)
+        }
         return {job_id for job_id in found.values() if job_id}
+
+    def is_settled(self) -> bool:
+        """Whether no call that had no answer may still make a job, as `possible_jobs` has last seen."""
+        now = self._clock()
+        return all(
+            since is not None and now - since >= SETTLING_SECONDS
+            for since in self._unsettled.values()
+        )
 
     def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
         try:
