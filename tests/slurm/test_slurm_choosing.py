@@ -1,5 +1,7 @@
 """What is known of the cluster, and when it is looked at; targets' words about partitions."""
 
+import threading
+
 import pytest
 from pydantic import ValidationError
 from slurm_builders import FakeSlurm, context, submission, target
@@ -148,6 +150,26 @@ def test_silence_leaves_what_was_seen(fake):
     clock.now = 2 * REFRESH_SECONDS
     chooser.look_again()
     assert chosen(fake, submission(), chooser).request.partition == "small"
+
+
+def test_a_look_that_takes_long_holds_up_nobody(fake):
+    """The dispatcher, which serves other backends too, asks for limits and places all the while."""
+    clock, asked, answer = Clock(), threading.Event(), threading.Event()
+    chooser = Chooser(fake, clock)
+    assert chooser.cluster
+    clock.now = REFRESH_SECONDS
+    fake.nodes = lambda: asked.set() or [] * answer.wait(60)
+    look = threading.Thread(target=chooser.look_again)
+    look.start()
+    assert asked.wait(60)
+    limits = []
+    other = threading.Thread(target=lambda: limits.append(chooser.array_limit(target())))
+    other.start()
+    other.join(5)
+    told_meanwhile = list(limits)
+    answer.set()
+    look.join(60)
+    assert told_meanwhile == [1000]
 
 
 # The backend.

@@ -96,16 +96,20 @@ class Chooser:
         """See which nodes and partitions have come and gone, if the last look is long ago. Without an
         answer, what was seen still holds."""
         with self._lock:
-            if self._cluster is None or self._clock() - self._looked_at < REFRESH_SECONDS:
+            known, now = self._cluster, self._clock()
+            if known is None or now - self._looked_at < REFRESH_SECONDS:
                 return
-            try:
-                fresh = self._look()
-            except (SlurmSilent, SlurmRefused) as error:
-                _log.debug("Slurm does not say how its nodes are: %s", error)
-                self._looked_at = self._clock()
-                return
+            self._looked_at = now
+        # Unlocked: others place jobs by what was seen while a busy controller takes minutes.
+        try:
+            fresh = self._look()
+        except (SlurmSilent, SlurmRefused) as error:
+            _log.debug("Slurm does not say how its nodes are: %s", error)
+            self._looked_at = self._clock()
+            return
+        with self._lock:
             # Arrays of this run have been cut by the limit as it was.
-            self._cluster = replace(fresh, array_limit=self._cluster.array_limit)
+            self._cluster = replace(fresh, array_limit=known.array_limit)
 
     def _look(self) -> Cluster:
         self._looked_at = self._clock()
