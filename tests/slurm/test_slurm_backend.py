@@ -62,6 +62,16 @@ def test_a_call_of_unknown_fate_is_never_repeated_blindly(make, fake):
     assert [call for call in fake.calls if call in ("submit", "find")] == ["submit", "find"]
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("300 sec", 60.0), ("30 sec", 10.0), ("2 sec", 1.0), ("0 sec", 60.0)]
+)
+def test_looks_are_as_frequent_as_the_clusters_memory_is_short(make, fake, said, seconds):
+    fake.settings_are |= {"MinJobAge": said}
+    backend = make()
+    backend.check()
+    assert backend._watcher._looks.limit_seconds == seconds
+
+
 def test_a_refusal_fails_its_own_submission_in_slurms_words(make, fake):
     backend = make()
     backend.check()

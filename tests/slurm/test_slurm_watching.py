@@ -234,6 +234,17 @@ def test_absent_is_not_lost_while_the_controller_remembers(bench):
     assert bench.slurm.calls.count("jobs 7") == 1
 
 
+def test_an_end_that_slurm_forgets_before_it_is_believed_still_counts(bench):
+    """MinJobAge may be some seconds."""
+    array = submission()
+    bench.log(array, 0, "begun")
+    bench.slurm.sees(sighting("TIMEOUT", reason="TimeLimit"))
+    assert bench.poll(active(array)) == []
+    bench.slurm.sees()
+    (update,) = bench.until_told(active(array), seconds=1)
+    assert update.outcome.kind == FailureKind.TIMEOUT
+
+
 def test_absent_everywhere_is_lost_if_it_had_begun(bench):
     array = submission()
     bench.log(array, 0, "begun")
@@ -657,6 +668,17 @@ def test_among_thousands_of_tasks_there_are_fewer_looks(bench):
     sent = active(submission([TRUE] * 3000))
     bench.slurm.sees(*(sighting("RUNNING", f"7_{index}") for index in range(3000)))
     assert polled(bench, sent, seconds=300, every=2.0)[0] in range(14, 18)
+
+
+def test_ends_are_seen_before_a_forgetful_slurm_drops_them(bench):
+    paced(bench)
+    bench.watcher.remembered_for(6)
+    many = [active(submission([TRUE] * 1000, number=n), job_id=str(n)) for n in range(3)]
+    bench.slurm.sees(*(sighting("RUNNING", f"{n}_{i}") for n in range(3) for i in range(1000)))
+    polled(bench, *many, seconds=60)
+    before = bench.slurm.calls.count("queue")
+    polled(bench, *many, seconds=60)
+    assert bench.slurm.calls.count("queue") - before >= 60 / 2.5
 
 
 def test_what_a_record_does_not_say_is_asked_within_a_second(bench):

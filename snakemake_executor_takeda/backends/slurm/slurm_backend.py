@@ -88,6 +88,8 @@ class SlurmBackend:
             raise TakedaError(
                 f"target {name}: Slurm's controller does not answer: {error}. {self._client.advice}"
             ) from error
+        if (seconds := self._chooser.cluster.remembers_seconds) is not None:
+            self._watcher.remembered_for(seconds)
         self._srun.check_targets(self._targets)
         for target in self._targets:
             self._exchange.check(target)

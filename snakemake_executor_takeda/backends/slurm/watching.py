@@ -48,6 +48,8 @@ NO_ID = ""
 """Of a job whose id Slurm has given to another."""
 LONGEST_DOUBT_SECONDS = 5.0
 """Between two looks at the queue while one of them left a doubt."""
+LOOKS_WHILE_REMEMBERED = 3
+"""At least so many while Slurm shows a task that has ended."""
 OPEN_TASKS_A_PAUSE = 1000
 MOST_PAUSES = 3
 LONGEST_LOOK_SECONDS = 60.0
@@ -112,6 +114,8 @@ class Looks:
     """
 
     def __init__(self, longest_seconds: float, clock: Callable[[], float]) -> None:
+        self.limit_seconds = LONGEST_LOOK_SECONDS
+        """Never longer than that, whatever the number of tasks."""
         self._longest_seconds = longest_seconds
         self._clock = clock
         self._last: float | None = None
@@ -126,7 +130,7 @@ class Looks:
             self._pause = FIRST_LOOK_SECONDS
         self._jobs = jobs
         longest = self._longest_seconds * min(1 + open_tasks / OPEN_TASKS_A_PAUSE, MOST_PAUSES)
-        pause = self._pause = min(self._pause, longest, LONGEST_LOOK_SECONDS)
+        pause = self._pause = min(self._pause, longest, self.limit_seconds)
         if is_doubtful:
             pause = min(pause, LONGEST_DOUBT_SECONDS)
         if is_asked_for:
@@ -172,9 +176,16 @@ class Watcher:
         """Tasks that are to be taken out of the queue, with the outcome that they get then."""
         self._cancelled: dict[str, Outcome] = {}
         """Those of them that Slurm was told to cancel: it may do so a moment after they began."""
+        self._last_words: dict[str, Sighting] = {}
+        """Ends without a record, which Slurm may forget before they are believed."""
         self._pending = capacity.Pending()
         self._bad_nodes = capacity.BadNodes()
         self._looks = Looks(longest_pause_seconds, clock)
+
+    def remembered_for(self, seconds: float) -> None:
+        """How long Slurm shows a task that has ended (MinJobAge): it is looked at before."""
+        share = seconds / LOOKS_WHILE_REMEMBERED
+        self._looks.limit_seconds = max(FIRST_LOOK_SECONDS, min(LONGEST_LOOK_SECONDS, share))
 
     def excluded_nodes(self) -> tuple[str, ...]:
         """Nodes that failed twice for this run."""
@@ -337,9 +348,12 @@ class Watcher:
             if is_partial and task_id not in self._nodes and verdict.doubt is None:
                 verdict = replace(verdict, doubt=Doubt.PARTIAL)
             if verdict.doubt and not self._lasts(one, verdict.doubt):
+                if sighting is not None and verdict.doubt == Doubt.UNRECORDED:
+                    self._last_words[task_id] = sighting
                 return None
             is_settled = verdict.doubt != Doubt.UNSETTLED
             return _End(one, verdict.outcome, record, is_by_queue=True, is_settled=is_settled)
+        self._last_words.pop(task_id, None)
         hopeless = states.hopeless(one.task, sighting) if sighting else None
         if hopeless is None:
             self._waiting.pop(task_id, None)
@@ -395,7 +409,7 @@ class Watcher:
         ends = [_End(one, self._lost(one)) for one in absent if one.job_id == NO_ID]
         unknown = []
         for one in (one for one in absent if one.job_id in asked):
-            sighting = remembered.get(one.external_id)
+            sighting = remembered.get(one.external_id) or self._last_words.get(one.task.task_id)
             if sighting is None or not _is_of(one, sighting):
                 unknown.append(one)
             elif outcome := self._outcome_of(one, sighting):
@@ -606,7 +620,13 @@ class Watcher:
 
     def _forget_all_but(self, open_ids: set[str]) -> None:
         self._started &= open_ids
-        for memory in (self._nodes, self._waiting, self._given_up, self._cancelled):
+        for memory in (
+            self._nodes,
+            self._waiting,
+            self._given_up,
+            self._cancelled,
+            self._last_words,
+        ):
             for task_id in memory.keys() - open_ids:
                 del memory[task_id]
 
