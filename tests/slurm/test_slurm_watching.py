@@ -113,6 +113,18 @@ def test_what_slurm_remembers_under_the_id_must_bear_the_name(bench, name, ends_
     assert update.outcome.succeeded == ends_well
 
 
+@pytest.mark.parametrize("state", ["COMPLETED", "FAILED"])
+def test_the_end_of_another_runs_job_under_the_same_id_is_not_ours(bench, state):
+    """What the queue shows has no names. A controller that was killed gives ids twice."""
+    ours = submission()
+    log_folder(bench.logs, ours).mkdir(parents=True)
+    bench.slurm.sees(sighting(state))
+    bench.slurm.jobs_are = {"7": sighting(state, name="takeda-of-another-run")}
+    (update,) = bench.until_told(active(ours))
+    assert update.outcome.kind == FailureKind.NODE_FAILURE
+    assert "never began" in update.outcome.reason
+
+
 def test_success_is_told_with_nodes_wall_time_and_memory(bench):
     sent = active(submission())
     bench.slurm.sees(sighting("COMPLETING", nodes="node-[1-2]"))

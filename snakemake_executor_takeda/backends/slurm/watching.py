@@ -379,8 +379,8 @@ class Watcher:
     # What the queue does not show any more.
 
     def _with_details(self, ends: Sequence[_End]) -> list[_End]:
-        """A failure that left no record, or that Slurm has not explained, is asked for once more: exit
-        code, reason and nodes say more of it, and that it runs again."""
+        """An end that left no record, or that Slurm has not explained, is asked for once more: exit code,
+        reason and nodes say more of it, that it runs again, or that the id is another job's by now."""
         asked = sorted({end.one.job_id for end in ends if _needs_details(end)})
         details: dict[str, Sighting] = {}
         try:
@@ -391,6 +391,9 @@ class Watcher:
         result = []
         for end in ends:
             detail = details.get(end.one.external_id) if _needs_details(end) else None
+            if detail and not _is_of(end.one, detail):
+                result.append(_End(end.one, self._lost(end.one)))
+                continue
             if detail and end.record and _is_of_an_earlier_run(detail, end.record):
                 continue
             outcome = self._outcome_of(end.one, detail, end.record) if detail else None
@@ -637,8 +640,7 @@ _OF_THE_NODE = frozenset(
 
 
 def _needs_details(end: _End) -> bool:
-    is_open = end.record is None or not end.is_settled
-    return end.is_by_queue and is_open and not end.outcome.succeeded
+    return end.is_by_queue and (end.record is None or not end.is_settled)
 
 
 def _is_of(one: _Open, sighting: Sighting) -> bool:
