@@ -147,6 +147,11 @@ def test_begun_tasks_of_arrays_are_told_apart(server, rest):
     assert states() == (wanted, 1)
     arrays["7"][0] = ("7_2", "RUNNING")
     assert states() == ({**wanted, "7_2": "RUNNING"}, 1)
+    # a controller that was killed has forgotten that 9 was 7_0
+    arrays["7"] = [("9_2", "RUNNING")]
+    seen, _ = states()
+    assert "7_0" not in seen
+    assert seen["7_2"] == "RUNNING"
 
 
 def test_reasons_are_asked_for_rarely_and_a_few_at_a_time(server):

@@ -187,7 +187,7 @@ class Rest:
         unknown = {
             own_id
             for own_id, index, _ in rows
-            if index is not None and own_id not in self._tasks and own_id not in job_ids
+            if index is not None and own_id not in job_ids and not self._is_known(own_id, index)
         }
         single = {own_id for own_id, index, _ in rows if index is None}
         for job_id in job_ids:
@@ -198,6 +198,10 @@ class Rest:
                 for own_id, index, _ in rows if len(job_ids) == 1 else self._rows([job_id]):
                     self._tasks[own_id] = f"{job_id}_{index}"
                     unknown.discard(own_id)
+
+    def _is_known(self, own_id: str, index: str) -> bool:
+        """Not under another index: a controller that was killed gives ids twice."""
+        return self._tasks.get(own_id, "").endswith(f"_{index}")
 
     def _rows(self, job_ids: list[str]) -> list[_Row]:
         path = "jobs/state/?" + "&".join(f"job_id={quote(job_id)}" for job_id in job_ids)
