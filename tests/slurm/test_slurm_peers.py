@@ -45,6 +45,11 @@ SILENCES = [
     "Controller is in standby mode, try a different controller",
     "Protocol authentication error",
     "Connection reset by peer",
+    "Unexpected missing socket error",
+    "Transport endpoint is not connected",
+    "No route to host",
+    # slurm.conf is being replaced
+    "Unable to process configuration file",
 ]
 REFUSALS = [
     "Requested node configuration is not available",
