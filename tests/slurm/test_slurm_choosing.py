@@ -191,6 +191,15 @@ def test_a_submission_tells_its_partition_and_why(backend, fake):
     assert "partition large has the smallest nodes that fit" in accepted.detail["reasons"][0]
 
 
+def test_a_closed_partition_is_told_at_the_start_unless_there_is_a_fallback(backend, fake):
+    fake.partitions_are = [PartitionFacts("small", state="DRAIN", is_default=True, total_nodes=1)]
+    backend._chooser = Chooser(fake)
+    job = submission().tasks[0].job
+    with pytest.raises(SubmissionError, match="takes no jobs: it is DRAIN"):
+        backend.check_job(job, target(partition="small"))
+    backend.check_job(job, target(partition="small", fallback="other"))
+
+
 def test_a_job_that_fits_nothing_is_refused_before_anything_runs(backend):
     sent = submission(shape=Shape(cpus=65))
     with pytest.raises(

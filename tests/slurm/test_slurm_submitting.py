@@ -203,6 +203,13 @@ def test_a_limit_of_one_targets_account_holds_up_no_other(bench):
     assert bench.submitter.send(other, REQUEST, "") == "8"
 
 
+def test_a_partition_that_a_site_has_closed_for_a_while_is_no_mistake(bench):
+    bench.slurm.submits = [SlurmRefused("Required partition not available (inactive or drain)")]
+    with pytest.raises(SubmissionError) as refused:
+        bench.submitter.send(submission(), REQUEST, "")
+    assert refused.value.kind == FailureKind.NO_CAPACITY
+
+
 def test_a_size_that_the_account_may_not_have_is_refused(bench):
     words = (
         "AssocMaxCpuPerJobLimit; Batch job submission failed: Job violates accounting/QOS policy "

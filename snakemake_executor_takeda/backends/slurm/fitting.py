@@ -92,6 +92,8 @@ class _Lack:
     """Continues a sentence that begins with the partition's name."""
     distance: float = math.inf
     """How many times more the job asks for than there is."""
+    passes: bool = False
+    """Whether it may be otherwise later, for the same job."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ class _Trial:
 
 
 def fit(request: JobRequest, wish: Wish, cluster: Cluster) -> Fit:
-    """The request with partition and constraint. Raises SubmissionError, a configuration mistake,
-    for what no partition takes: it names the nearest and what is missing.
+    """The request with partition and constraint. Raises SubmissionError for what no partition takes: it
+    names the nearest and what is missing. That is a configuration mistake, or no capacity where a
+    partition would take it but for its state.
 
     Of several accounts the first is taken that a partition is open for.
     """
@@ -210,7 +213,7 @@ def _beyond(request: JobRequest, limits: Limits) -> Iterable[tuple[str, float]]:
 
 def _closed(request: JobRequest, partition: PartitionFacts) -> Iterable[_Lack]:
     if partition.state not in ("UP", "DOWN"):
-        yield _Lack(f"takes no jobs: it is {partition.state}")
+        yield _Lack(f"takes no jobs: it is {partition.state}", passes=True)
     if partition.needs_reservation and not request.reservation:
         yield _Lack("takes jobs of a reservation only, and none is named")
     for what, value, allowed, denied in (
@@ -590,7 +593,8 @@ def _why(best: _Trial, trials: Sequence[_Trial]) -> str:
 def _refusal(
     request: JobRequest, wish: Wish, trials: Sequence[_Trial], *, is_named: bool
 ) -> SubmissionError:
-    nearest = min(trials, key=_how_far)
+    closed = [trial for trial in trials if all(lack.passes for lack in trial.lacks)]
+    nearest = min(closed or trials, key=_how_far)
     name = nearest.partition.name
     missing = ", and it ".join(lack.text for lack in nearest.lacks)
     if is_named and len(trials) == 1:
@@ -598,7 +602,7 @@ def _refusal(
     else:
         reason = f"no partition fits rule {wish.rule}: the nearest of {len(trials)} is {name}, which {missing}"
     return SubmissionError(
-        FailureKind.CONFIGURATION,
+        FailureKind.NO_CAPACITY if closed else FailureKind.CONFIGURATION,
         reason,
         "Change the rule's resources, or the target in the routing policy; "
         "`sinfo --all` and `scontrol show partition` show what the cluster has.",

@@ -100,7 +100,12 @@ class SlurmBackend:
         self._srun.check_job(job, target, self._context.workdir)
         if not self._exchange.is_shared:
             mpi.check_scratch(job, target)
-        request = self._fit(submission, self._logs).request
+        try:
+            request = self._fit(submission, self._logs).request
+        except SubmissionError as error:
+            if error.kind == FailureKind.NO_CAPACITY and target.fallback:
+                return  # it will go there
+            raise
         try:
             self._client.check_request(request)
         except ValueError as error:

@@ -39,6 +39,8 @@ _NO_ROOM = re.compile(
     re.IGNORECASE,
 )
 _NEVER_SENT = re.compile(r"connect failure|connection refused", re.IGNORECASE)
+_CLOSED = re.compile(r"required partition not available", re.IGNORECASE)
+"""It is INACTIVE or set to DRAIN: by a site, for a while."""
 _TOO_LARGE = re.compile(r"size and/or time limits", re.IGNORECASE)
 _CLUSTER = ""
 
@@ -229,4 +231,5 @@ def _refusal(words: str, target: Target) -> SubmissionError:
         f"Change the rule's resources, or target {target.name} in the routing policy; "
         "`sinfo` and `scontrol show partition` show what the cluster has."
     )
-    return SubmissionError(FailureKind.CONFIGURATION, f"sbatch: {words}", advice)
+    kind = FailureKind.NO_CAPACITY if _CLOSED.search(words) else FailureKind.CONFIGURATION
+    return SubmissionError(kind, f"sbatch: {words}", advice)
