@@ -609,6 +609,15 @@ def test_a_task_that_a_site_has_put_back_into_the_queue_has_not_ended(bench):
         assert not any(update.outcome for update in bench.poll(sent, seconds=10))
 
 
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_the_record_of_an_earlier_run_does_not_hasten_looks_at_the_queue(bench, state):
+    sent = active(submission())
+    paced(bench).record("s1-t0", 143)
+    bench.slurm.sees(sighting(state, reason="BeginTime", wall_seconds=5.0))
+    looks, _ = polled(bench, sent, seconds=300)
+    assert looks < 40
+
+
 def test_a_light_query_does_not_take_an_earlier_run_for_this_one(bench):
     """slurmrestd's states tell neither since when a task runs, nor why it is ending."""
     sent = active(submission())

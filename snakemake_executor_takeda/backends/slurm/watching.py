@@ -178,6 +178,8 @@ class Watcher:
         """Those of them that Slurm was told to cancel: it may do so a moment after they began."""
         self._last_words: dict[str, Sighting] = {}
         """Ends without a record, which Slurm may forget before they are believed."""
+        self._earlier: dict[str, float] = {}
+        """When the record of an earlier run of a task was left."""
         self._pending = capacity.Pending()
         self._bad_nodes = capacity.BadNodes()
         self._looks = Looks(longest_pause_seconds, clock)
@@ -216,7 +218,7 @@ class Watcher:
             jobs,
             sum(len(one.open_task_ids) for one in active),
             is_doubtful=bool(self._waiting or self._given_up),
-            is_asked_for=len(done) < len(records),
+            is_asked_for=any(self._needs_a_look(one, record) for one, record in recorded),
         ):
             yield from self._by_record(done, records)
             return
@@ -254,6 +256,12 @@ class Watcher:
             for task_id in sorted(names & one.open_task_ids):
                 if (record := self._records.read(task_id)) is not None:
                     yield tasks[task_id], record
+
+    def _needs_a_look(self, one: _Open, record: ExitRecord) -> bool:
+        """Whether Slurm has to be asked what a record means."""
+        if _is_told_by(record, one.task):
+            return False
+        return self._earlier.get(one.task.task_id) != record.ended
 
     def _open_tasks(self, active: Sequence[Active]) -> list[_Open]:
         return [
@@ -337,6 +345,7 @@ class Watcher:
         if sighting is not None and sighting.nodes and not (is_partial and _spreads(one.task)):
             self._nodes[task_id] = sighting.nodes
         if sighting is not None and record is not None and _is_of_an_earlier_run(sighting, record):
+            self._earlier[task_id] = record.ended
             record = None
         if sighting is not None and sighting.state in states.RUNNING and not is_partial:
             self._cancelled.pop(task_id, None)
@@ -395,6 +404,8 @@ class Watcher:
                 result.append(_End(end.one, self._lost(end.one)))
                 continue
             if detail and end.record and _is_of_an_earlier_run(detail, end.record):
+                self._earlier[end.one.task.task_id] = end.record.ended
+                self._waiting.pop(end.one.task.task_id, None)
                 continue
             outcome = self._outcome_of(end.one, detail, end.record) if detail else None
             result.append(replace(end, outcome=outcome) if outcome else end)
@@ -629,6 +640,7 @@ class Watcher:
             self._given_up,
             self._cancelled,
             self._last_words,
+            self._earlier,
         ):
             for task_id in memory.keys() - open_ids:
                 del memory[task_id]
@@ -655,8 +667,12 @@ def _used(cpu_seconds: float | None, max_rss_kib: int | None) -> dict[str, objec
 
 
 def _is_of_an_earlier_run(sighting: Sighting, record: ExitRecord) -> bool:
-    """A task that a site has started again runs beside the record of its earlier failure."""
-    if record.exit_code == 0 or sighting.state != "RUNNING" or sighting.wall_seconds is None:
+    """A task that a site has started again waits or runs beside the record of its earlier failure."""
+    if record.exit_code == 0:
+        return False
+    if sighting.state in states.AGAIN:
+        return True
+    if sighting.state != "RUNNING" or sighting.wall_seconds is None:
         return False
     return time.time() - sighting.wall_seconds > record.ended + CLOCKS_DIFFER_SECONDS
 
