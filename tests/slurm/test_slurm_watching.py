@@ -733,6 +733,18 @@ def test_a_new_submission_is_looked_at_soon(bench):
     assert polled(bench, first, second, seconds=1)[0] == 1
 
 
+def test_submissions_that_go_on_and_on_do_not_hasten_looks_among_many_tasks(bench):
+    paced(bench)
+    many = [active(submission([TRUE] * 800, number=0), job_id="1000")]
+    tasks = [f"1000_{index}" for index in range(800)] + [str(number) for number in range(1, 61)]
+    bench.slurm.sees(*(sighting("RUNNING", name) for name in tasks))
+    looks = 0
+    for number in range(1, 61):
+        many.append(active(submission(number=number), job_id=str(number)))
+        looks += polled(bench, *many, seconds=2)[0]
+    assert looks < 20
+
+
 def test_a_doubt_is_looked_into_every_few_seconds(bench):
     paced(bench)
     sent = active(submission())

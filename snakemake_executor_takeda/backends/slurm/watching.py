@@ -127,7 +127,9 @@ class Looks:
     ) -> bool:
         """Whether to ask now. `is_asked_for`: a record needs Slurm's word."""
         if jobs - self._jobs:
-            self._pause = FIRST_LOOK_SECONDS
+            # Submissions may go on for hours, one every second.
+            share = self._longest_seconds * open_tasks / OPEN_TASKS_A_PAUSE
+            self._pause = min(max(self._pause, FIRST_LOOK_SECONDS), max(share, FIRST_LOOK_SECONDS))
         self._jobs = jobs
         longest = self._longest_seconds * min(1 + open_tasks / OPEN_TASKS_A_PAUSE, MOST_PAUSES)
         pause = self._pause = min(self._pause, longest, self.limit_seconds)
