@@ -13,6 +13,7 @@ from slurm_builders import submission, target
 from snakemake_executor_takeda.backends.slurm import SlurmOptions
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.values import Shape
+from snakemake_executor_takeda.worker.exits import NO_MODULES
 
 HOSTILE = ["/tmp/a b", "/x'; touch /tmp/pwned; '", "/$(id)", "/`id`", '/a"b', "/a\\b", "/%a", "/-x"]
 WORKER = ["-P", "-m", "snakemake_executor_takeda.worker"]
@@ -165,7 +166,7 @@ def test_modules_are_loaded_by_the_callers_own_function(run):
 
 def test_modules_that_cannot_be_loaded_end_the_job(run):
     code, said = run(modules=["nope"], given=exported("echo no such module >&2; return 1"))
-    assert code == 1
+    assert code == NO_MODULES
     assert "no such module" in said
     assert "the target's modules could not be loaded" in said
 
@@ -179,5 +180,5 @@ def test_modules_where_there_are_none(run, tmp_path):
         assert "BASH_FUNC_module%%" in variables
     else:
         code, said = run(argvs=(inner,), given=empty)
-        assert code == 1
+        assert code == NO_MODULES
         assert "environment modules are asked for" in said

@@ -15,7 +15,7 @@ from snakemake_executor_takeda.backends.slurm.states import (
     verdict_of,
 )
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
-from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_UNFIT
+from snakemake_executor_takeda.worker.exits import NO_MODULES, NODE_LOST, NODES_UNFIT, UNREACHABLE
 
 TASK = submission().tasks[0]
 SPOT_TASK = submission(on=target("spot")).tasks[0]
@@ -188,3 +188,30 @@ def test_advice_names_rule_and_present_value():
     )
     killed = ExitRecord(137, 1.0, "", None)
     assert "mem_mb" in verdict_of(task, sighting("FAILED"), killed).outcome.advice
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        (NO_MODULES, "modules", "openmpi/9"),
+        (UNREACHABLE, "could not reach", "credentials"),
+        (127, "could not be started", "`python`"),
+        (126, "could not be started", "`python`"),
+        (1, "without leaving a record", "do they see the run's directory"),
+    ],
+)
+def test_a_worker_that_left_no_record_says_by_its_code_what_was_missing(code, reason, advice):
+    on = target(modules=["openmpi/9"])
+    task = submission(on=on).tasks[0]
+    verdict = verdict_of(task, sighting("FAILED", exit_code=code), None)
+    assert verdict.outcome.kind == FailureKind.CONFIGURATION
+    assert reason in verdict.outcome.reason
+    assert advice in verdict.outcome.advice
+
+
+def test_from_afar_the_question_is_of_s3():
+    outcome = verdict_of(
+        TASK, sighting("FAILED", exit_code=1), None, seen_by="can they read s3://b/run"
+    ).outcome
+    assert "can they read s3://b/run?" in outcome.advice
+    assert "directory" not in outcome.advice
