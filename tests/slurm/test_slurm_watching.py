@@ -7,6 +7,7 @@ from slurm_builders import TRUE, FakeSlurm, active, sighting, submission, target
 
 from snakemake_executor_takeda.backends.slurm.accounting import Account
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
+from snakemake_executor_takeda.backends.slurm.exchange import S3Records
 from snakemake_executor_takeda.backends.slurm.facts import NodeFacts
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords, log_folder
 from snakemake_executor_takeda.backends.slurm.watching import Watcher
@@ -18,6 +19,16 @@ class Clock:
 
     def __call__(self):
         return self.now
+
+
+class Nothing:
+    """A bucket without an object."""
+
+    def get_paginator(self, name):
+        return self
+
+    def paginate(self, **where):
+        return []
 
 
 class Bench:
@@ -314,6 +325,26 @@ def test_absent_everywhere_is_lost_where_logs_are_not_seen(bench):
     """On a machine that shares nothing with the cluster nobody knows whether it began."""
     (update,) = bench.until_told(active(submission()))
     assert update.outcome.kind == FailureKind.LOST
+
+
+@pytest.mark.parametrize(
+    ("tasks", "workdir", "log"),
+    [
+        (1, None, "node-2:/tmp/takeda-align-1.log"),
+        (2, "/fsx/100%", "node-2:/fsx/100%/takeda-align-1_0.log"),
+    ],
+)
+def test_from_afar_a_worker_that_failed_is_told_with_host_and_log(bench, tasks, workdir, log):
+    records = S3Records(Nothing(), "s3://bucket/run/.takeda/r1/exits")
+    bench.watcher = Watcher(bench.slurm, records, bench.logs, clock=bench.clock)
+    sent = active(submission([TRUE] * tasks, on=target(workdir=workdir)), open_ids={"s1-t0"})
+    name = "7_0" if tasks > 1 else "7"
+    bench.slurm.sees(sighting("FAILED", name))
+    bench.slurm.jobs_are = {name: sighting("FAILED", name, exit_code=1, nodes="node-[2-3]")}
+    (update,) = bench.until_told(sent)
+    assert update.outcome.log_location == log
+    assert "can they read s3://bucket/run/.takeda/r1?" in update.outcome.advice
+    assert "directory" not in update.outcome.advice
 
 
 def test_many_vanished_jobs_cost_a_bounded_number_of_questions_per_poll(bench):

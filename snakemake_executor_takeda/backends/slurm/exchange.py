@@ -11,15 +11,17 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.slurm.records import (
+    TEMPORARY,
     ExitRecord,
     ExitRecords,
     Records,
     log_folder,
+    log_on_node,
     parse_record,
 )
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
@@ -148,16 +150,15 @@ class ThroughS3:
             LOGIN_ENVIRONMENT,
         )
 
-        workdir: str = submission.target.options.workdir or "/tmp"  # noqa: S108 - as sbatch users do
-        index = "_%a" if request.array_size else ""
-        log = str(PurePosixPath(workdir.replace("%", "%%")) / f"{submission.name}{index}.log")
+        workdir: str = submission.target.options.workdir or TEMPORARY
+        log = str(log_on_node(submission, "\0")).replace("%", "%%").replace("\0", "%a")
         # The variables of this machine mean nothing there: the user's login environment does.
         environment = {LOGIN_ENVIRONMENT: "1", "PATH": DEFAULT_PATH}
         return replace(request, workdir=workdir, log=log, environment=environment)
 
     def scratch(self, target: Target) -> Path:
         options: SlurmOptions = target.options
-        return Path(options.scratch or "/tmp")  # noqa: S108 - each task makes a private folder in it
+        return Path(options.scratch or TEMPORARY)  # each task makes a private folder in it
 
     def on_nodes(self, submission: Submission) -> Submission:
         options: SlurmOptions = submission.target.options
@@ -176,6 +177,7 @@ class S3Records:
     def __init__(self, s3: Any, uri: str) -> None:
         self._s3 = s3
         self._bucket, self._prefix = aws.split_s3_uri(f"{uri}/")
+        self.seen_by = f"can they read {uri.rpartition('/')[0]}"
         self._known: dict[str, ExitRecord] = {}
         self._is_silent = False
 

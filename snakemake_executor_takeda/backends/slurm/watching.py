@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm import capacity, states
 from snakemake_executor_takeda.backends.slurm.accounting import Account, Accounting, database_of
-from snakemake_executor_takeda.backends.slurm.answers import Sighting, task_id_of
+from snakemake_executor_takeda.backends.slurm.answers import Sighting, expand_hosts, task_id_of
 from snakemake_executor_takeda.backends.slurm.arguments import log_path
 from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmClient,
@@ -26,6 +26,7 @@ from snakemake_executor_takeda.backends.slurm.records import (
     ExitRecord,
     Records,
     log_folder,
+    log_on_node,
     log_tail,
 )
 from snakemake_executor_takeda.backends.slurm.states import Doubt
@@ -351,7 +352,7 @@ class Watcher:
             record = None
         if sighting is not None and sighting.state in states.RUNNING and not is_partial:
             self._cancelled.pop(task_id, None)
-        verdict = states.verdict_of(one.task, sighting, record)
+        verdict = states.verdict_of(one.task, sighting, record, self._records.seen_by)
         if verdict is not None:
             ends_by_us = sighting is None or sighting.state in ("COMPLETING", "CANCELLED")
             if ends_by_us and task_id in self._cancelled and not verdict.outcome.succeeded:
@@ -483,7 +484,7 @@ class Watcher:
     ) -> Outcome | None:
         if sighting.nodes:
             self._nodes[one.task.task_id] = sighting.nodes
-        verdict = states.verdict_of(one.task, sighting, record)
+        verdict = states.verdict_of(one.task, sighting, record, self._records.seen_by)
         return verdict.outcome if verdict else None
 
     def _lost(self, one: _Open) -> Outcome:
@@ -549,9 +550,9 @@ class Watcher:
 
     def _update(self, end: _End, accounts: Mapping[str, Account]) -> Update:
         one, record = end.one, end.record
-        log = str(one.log) if self._records.shows_logs else (record.log if record else "")
-        detail: dict[str, object] = {"log": log} if log else {}
         nodes = self._nodes.get(one.task.task_id) or (record.host if record else "")
+        log = str(one.log) if self._records.shows_logs else _log_afar(one, record, nodes)
+        detail: dict[str, object] = {"log": log} if log else {}
         if nodes:
             detail["nodes"] = nodes
         if record is not None and not _spreads(one.task):
@@ -677,6 +678,14 @@ def _is_of_an_earlier_run(sighting: Sighting, record: ExitRecord) -> bool:
     if sighting.state != "RUNNING" or sighting.wall_seconds is None:
         return False
     return time.time() - sighting.wall_seconds > record.ended + CLOCKS_DIFFER_SECONDS
+
+
+def _log_afar(one: _Open, record: ExitRecord | None, nodes: str) -> str:
+    """`host:path`; by its record, or where Slurm wrote it."""
+    if record is not None:
+        return record.log
+    hosts = expand_hosts(nodes)
+    return f"{hosts[0]}:{log_on_node(one.submission, one.index)}" if hosts else ""
 
 
 def _is_told_by(record: ExitRecord | None, task: Task) -> bool:
