@@ -21,11 +21,20 @@ from snakemake_executor_takeda.values import (
 )
 
 
+def sentences(reason: str, advice: str) -> str:
+    """A reason and what to do, in one line."""
+    if not advice:
+        return reason
+    if advice[0].islower():
+        return f"{reason.rstrip('.')}: {advice}"
+    return f"{reason} {advice}" if reason.endswith((".", "?", "!")) else f"{reason}. {advice}"
+
+
 class SubmissionError(Exception):
     """The service refused a submission: its tasks fail with this kind and reason, no other does."""
 
     def __init__(self, kind: FailureKind, reason: str, advice: str = "") -> None:
-        super().__init__(f"{reason}: {advice}" if advice else reason)
+        super().__init__(sentences(reason, advice))
         self.kind = kind
         self.reason = reason
         self.advice = advice
