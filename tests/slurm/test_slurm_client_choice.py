@@ -27,12 +27,7 @@ def here(pyslurm=None, slurm="25.11.6"):
         ({}, here("25.11.2", "24.11.6"), "command-line", "does not fit Slurm 24.11.6"),
         ({}, here("25.11.2", None), "command-line", "does not fit"),
         ({"client": "pyslurm"}, here(), "pyslurm", "`client: pyslurm`"),
-        (
-            {"client": "command-line", "rest_url": "http://head:6820"},
-            here(),
-            "command-line",
-            "`client: command-line`",
-        ),
+        ({"client": "command-line"}, here("25.11.2"), "command-line", "`client: command-line`"),
     ],
 )
 def test_choice(options, machine, client, words):
@@ -126,8 +121,6 @@ def test_targets_that_do_not_agree(commands):
     one, two = target(rest_url="http://a"), target(rest_url="http://b")
     with pytest.raises(TakedaError, match="differ in `rest_url` \\(http://a and http://b\\)"):
         open_client([one, two])
-    with pytest.raises(TakedaError, match="needs `rest_url`"):
-        open_client([target(client="rest")])
 
 
 @pytest.mark.parametrize(

@@ -145,12 +145,18 @@ def wish_of(
 
 def _limits_of(target: Target, known: Sequence[str]) -> Mapping[str, Limits]:
     options: SlurmOptions = target.options
-    path = options.partition_file
+    path, word = options.partition_file, "`partition_file`"
     if path is None and options.partition is None:
-        path = os.environ.get(VARIABLE)
+        path, word = os.environ.get(VARIABLE), VARIABLE
     if not path:
         return {}
-    limits = read_partition_file(Path(path))
+    try:
+        limits = read_partition_file(Path(path))
+    except TakedaError as error:
+        raise TakedaError(
+            f"{target.where}: {str(error).rstrip('.')}. Mend it, name another by {word}, or leave "
+            f"{word} out."
+        ) from error
     for name in limits:
         if name not in known:
             raise TakedaError(

@@ -111,7 +111,8 @@ def read_partition_file(path: Path) -> Mapping[str, Limits]:
     try:
         document: Any = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TakedaError(f"the partition file {path} can't be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise TakedaError(f"the partition file {path} can't be read: {why}") from error
     partitions = document.get("partitions") if isinstance(document, dict) else None
     if not isinstance(partitions, dict):
         raise TakedaError(

@@ -56,11 +56,7 @@ def open_client(targets: Sequence[Target]) -> tuple[SlurmClient, str]:
         from snakemake_executor_takeda.backends.slurm.clients.rest import Rest
         from snakemake_executor_takeda.backends.slurm.clients.token import Token
 
-        if not options.rest_url:
-            raise TakedaError(
-                f"target {targets[0].name}: `client: rest` needs `rest_url`, such as "
-                "https://head-node:6820 or unix:///run/slurmrestd.socket"
-            )
+        assert options.rest_url  # the options see to it
         return Rest(options.rest_url, Token(options.jwt_file)), _line(choice)
     _check_commands(targets[0])
     return command_line.CommandLine(), _line(choice)
