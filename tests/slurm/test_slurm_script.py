@@ -78,7 +78,8 @@ def test_variables_of_a_target_are_what_they_are(run, value):
 @pytest.mark.parametrize(
     ("word", "value", "why"),
     [
-        ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}, "envvars"),
+        ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}, "AWS_SHARED_CREDENTIALS_FILE"),
+        ("environment", {"AWS_SESSION_TOKEN": "x"}, "instance profile"),
         ("environment", {"API_TOKEN": "x"}, "envvars"),
         ("environment", {"A;touch /tmp/pwned": "x"}, "pattern"),
         ("environment", {"A": "a\0b"}, "NUL"),
@@ -92,6 +93,12 @@ def test_variables_of_a_target_are_what_they_are(run, value):
 def test_hostile_or_useless_words_of_a_target(word, value, why):
     with pytest.raises(ValueError, match=why):
         SlurmOptions(**{word: value})
+
+
+def test_the_path_of_a_file_of_secrets_is_none():
+    names = ("AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "db_password_file")
+    paths = dict.fromkeys(names, "/home/me/file")
+    assert SlurmOptions(environment=paths).environment == paths
 
 
 def test_a_serial_job_gets_nothing_of_mpi(run):
