@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -105,8 +105,9 @@ class Backend(Protocol):
         not answer is not an end: yield nothing and say it again next time.
         """
 
-    def cancel(self, active: Sequence[Active]) -> None:
-        """End all open tasks of these submissions, in bulk, and see that they ended."""
+    def cancel(self, active: Sequence[Active]) -> Collection[str] | None:
+        """End all open tasks of these submissions, in bulk, and see that they ended; → external ids of
+        those that had not ended in time, about which the backend has said what is to be said."""
 
     def close(self) -> None:
         """Free what the backend holds. Called once, last."""
