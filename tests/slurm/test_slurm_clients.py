@@ -186,6 +186,7 @@ def test_the_cluster(cluster):
     (hpc, _) = client.partition_details()
     assert (hpc.name, hpc.state, hpc.nodes, hpc.total_cpus) == ("hpc", "UP", "node-[1-4]", 16)
     assert (hpc.max_time_min, hpc.max_nodes, hpc.allow_accounts) == (None, None, ())
+    assert list(client.reservations()) == []
 
 
 SAME = [

@@ -3,12 +3,17 @@
 from dataclasses import fields
 
 import pytest
-from slurm_builders import FakeSlurm, submission, target
+from slurm_builders import FakeSlurm, context, submission, target
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.arguments import job_request
 from snakemake_executor_takeda.backends.slurm.choosing import Chooser
+from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
+from snakemake_executor_takeda.backends.slurm.facts import read_reservations
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE
+from snakemake_executor_takeda.backends.slurm.request import JobRequest
+from snakemake_executor_takeda.backends.slurm.slurm_backend import SlurmBackend
 from snakemake_executor_takeda.cli import main
 from snakemake_executor_takeda.settings import ExecutorSettings
 from snakemake_executor_takeda.values import FailureKind, TakedaError
@@ -122,3 +127,137 @@ def test_a_rules_hostile_names_are_refused_where_nobody_checks_them(resource, tm
     sent = submission(**{resource: "a b;c"})
     with pytest.raises(SubmissionError, match=f"resource {resource} of rule align: .*no ';' in it"):
         job_request(sent, sent.target.options, tmp_path, tmp_path)
+
+
+# Before anything starts.
+
+
+HELP = (
+    "\n".join(f"      --option{n}=x   text" for n in range(20))
+    + """
+  -N, --nodes=N               number of nodes
+      --nice[=value]          decrease scheduling priority
+      --container-image=[USER@][REGISTRY#]IMAGE[:TAG]|PATH
+"""
+)
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """Commands that count how often sbatch was asked for help."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (tmp_path / "help").write_text(HELP)
+    script = f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexec /bin/cat {tmp_path}/help\n"
+    (folder / "sbatch").write_text(script)
+    (folder / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    return tmp_path
+
+
+def request(*extra):
+    return JobRequest("n", "/w", "/l", extra=extra)
+
+
+def test_a_misspelt_option_is_refused_before_anything_starts(sbatch):
+    client = CommandLine()
+    client.check_request(request())
+    assert not (sbatch / "asked").exists()
+    for good in ("--nice=5", "--nic=5", "-N2", "--container-image=x", "--hint=nomultithread"):
+        client.check_request(request(good))
+    for word, said in (
+        ("--nicee=5", r"'--nicee=5' is no option of the sbatch here\. Did you mean --nice\?"),
+        ("-Z5", "'-Z5' is no option of sbatch"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            client.check_request(request("--nodes=1", word))
+    assert (sbatch / "asked").read_text().split() == ["asked"]
+
+
+def test_an_sbatch_without_help_decides_itself(sbatch):
+    (sbatch / "help").write_text("usage: sbatch [--nodes=N] script")
+    CommandLine().check_request(request("--nicee=5"))
+
+
+def test_a_misspelt_option_is_told_with_rule_and_remedy(sbatch, tmp_path):
+    slurm = FakeSlurm()
+    slurm.name, slurm.check_request = CommandLine.name, CommandLine().check_request
+    backend = SlurmBackend([target()], context(tmp_path), client=slurm)
+    sent = submission(slurm_extra="--nicee=5")
+    with pytest.raises(SubmissionError) as refused:
+        backend.check_job(sent.tasks[0].job, sent.target)
+    assert str(refused.value) == (
+        "rule align on target hpc: '--nicee=5' is no option of the sbatch here. Did you mean --nice? "
+        "Change `slurm_extra` of the rule, or `extra` of target hpc; `sbatch --help` tells the options."
+    )
+
+
+def test_a_reservation_that_is_not_there_is_refused_before_anything_starts(tmp_path):
+    slurm = FakeSlurm()
+    slurm.reservations_are = ["maint", "course"]
+    backend = SlurmBackend([target()], context(tmp_path), client=slurm)
+    on = target()
+
+    def check(**resources):
+        backend.check_job(submission(on=on, **resources).tasks[0].job, on)
+
+    check()
+    assert "reservations" not in slurm.calls
+    check(reservation="course")
+    check(reservation="course,maint")
+    for words in ({"reservation": "cuorse"}, {"slurm_extra": "--reservation=cuorse"}):
+        with pytest.raises(
+            SubmissionError,
+            match=r"rule align: the cluster has no reservation 'cuorse'\. Did you mean 'course'\? "
+            r"Change `reservation` .*scontrol show reservation",
+        ):
+            check(**words)
+    assert slurm.calls.count("reservations") == 1
+
+
+@pytest.mark.parametrize("answer", [SlurmSilent("down"), SlurmRefused("not for you")])
+def test_reservations_that_are_not_told_are_left_to_slurm(answer, tmp_path):
+    slurm = FakeSlurm()
+    slurm.reservations_are = answer
+    backend = SlurmBackend([target()], context(tmp_path), client=slurm)
+    sent = submission(reservation="course")
+    backend.check_job(sent.tasks[0].job, sent.target)
+
+
+def test_reservations_are_read():
+    text = "ReservationName=r1 StartTime=now Users=root\nReservationName=root_2 StartTime=now\n"
+    assert read_reservations(text) == ["r1", "root_2"]
+    assert read_reservations("No reservations in the system\n") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ("unrecognized option '--nicee=5'", "sbatch --help"),
+        ("Invalid --time specification", "sbatch --help"),
+        ("Requested reservation is invalid", "scontrol show reservation"),
+        ("Requested node configuration is not available", "sinfo --Node --long"),
+        ("Invalid account or account/partition combination specified", "format=account,partition"),
+        ("Invalid qos specification", "format=account,qos"),
+        ("Invalid feature specification", "%P %f"),
+        ("Invalid generic resource (gres) specification", "%P %G"),
+        ("Invalid partition name specified", "sinfo --all"),
+        ("Access/permission denied", "`sinfo` and `scontrol show partition`"),
+    ],
+)
+def test_a_refusal_of_sbatch_has_the_remedy_of_its_cause(words, remedy, tmp_path):
+    slurm = FakeSlurm()
+    slurm.submits = [SlurmRefused(words)]
+    backend = SlurmBackend([target()], context(tmp_path), client=slurm)
+    backend.check()
+    with pytest.raises(SubmissionError) as refused:
+        backend.submit(submission())
+    assert refused.value.reason == f"sbatch: {words}"
+    assert remedy in refused.value.advice
+
+
+def test_what_getopt_says_is_told_without_ornaments(sbatch):
+    script = "#!/bin/sh\nprintf 'sbatch: unrecognized option x\\nTry \"sbatch --help\" for more\\n' >&2\n"
+    (sbatch / "bin" / "sbatch").write_text(f"{script}exit 1\n")
+    with pytest.raises(SlurmRefused, match=r"^unrecognized option x$"):
+        CommandLine().submit(request(), "#!/bin/sh\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
 from snakemake_executor_takeda.backends.slurm.cluster import (
     DEFAULT_MAX_ARRAY_SIZE,
@@ -22,8 +24,9 @@ from snakemake_executor_takeda.backends.slurm.cluster import (
 from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE, read_partition_file
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.backends.slurm.submit_limits import SubmitLimits, submit_limits_of
-from snakemake_executor_takeda.values import TakedaError
+from snakemake_executor_takeda.values import FailureKind, TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient
@@ -53,6 +56,8 @@ class Chooser:
         self._limits: dict[str, Mapping[str, Limits]] = {}
         """By target."""
         self._submit_limits = SubmitLimits()
+        self._reservations: list[str] | None = None
+        """As they were when one was first named."""
         self._looked_at = 0.0
 
     @property
@@ -91,6 +96,29 @@ class Chooser:
         """Where a job goes by what was last seen. Raises SubmissionError where nothing fits it."""
         limits = self._limits.get(target.name, {})
         return fit(request, wish_of(job, target, limits), self.cluster)
+
+    def check_reservation(self, request: JobRequest, job: JobSpec, target: Target) -> None:
+        """Raises SubmissionError for a reservation that is not there; asks once, if one is named."""
+        named = request.reservation or next(
+            (word.partition("=")[2] for word in request.extra if word.startswith("--reservation=")),
+            None,
+        )
+        if not named:
+            return
+        if self._reservations is None:
+            try:
+                self._reservations = sorted(self._client.reservations())
+            except (SlurmSilent, SlurmRefused) as error:
+                _log.debug("Slurm does not tell its reservations: %s", error)
+                return  # it will say so itself
+        for name in filter(None, re.split(r"[,\s]+", named)):
+            if name not in self._reservations:
+                raise SubmissionError(
+                    FailureKind.CONFIGURATION,
+                    f"rule {job.rule}: the cluster has no reservation {name!r}."
+                    f"{_nearest(name, self._reservations)}",
+                    advice_on("reservation", target.name),
+                )
 
     def look_again(self) -> None:
         """See which nodes and partitions have come and gone, if the last look is long ago. Without an

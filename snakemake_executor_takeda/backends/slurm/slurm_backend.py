@@ -21,10 +21,12 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmUnauthorized,
 )
 from snakemake_executor_takeda.backends.slurm.clients.choosing import open_client
+from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
 from snakemake_executor_takeda.backends.slurm.commands import on_target
 from snakemake_executor_takeda.backends.slurm.exchange import exchange_of
 from snakemake_executor_takeda.backends.slurm.leftovers import Leftovers
 from snakemake_executor_takeda.backends.slurm.records import log_folder
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.srun import Srun
 from snakemake_executor_takeda.backends.slurm.submitting import Submitter
@@ -109,7 +111,8 @@ class SlurmBackend:
         try:
             self._client.check_request(request)
         except ValueError as error:
-            raise _not_by_this_client(job, target, error) from error
+            raise self._unusable_word(job, target, error) from error
+        self._chooser.check_reservation(request, job, target)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
         """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once; or the target's."""
@@ -223,10 +226,10 @@ class SlurmBackend:
             }
         )
 
-
-def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
-    return SubmissionError(
-        FailureKind.CONFIGURATION,
-        f"rule {job.rule} on target {target.name}: {error}",
-        "Leave the option out, or set `client: command-line` for the target.",
-    )
+    def _unusable_word(self, job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
+        advice = "Leave the option out, or set `client: command-line` for the target."
+        if self._client.name == CommandLine.name:
+            advice = advice_on("unrecognized option", target.name)
+        return SubmissionError(
+            FailureKind.CONFIGURATION, f"rule {job.rule} on target {target.name}: {error}", advice
+        )

@@ -16,6 +16,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -227,9 +228,5 @@ def _without_general_words(words: str) -> str:
 
 def _refusal(words: str, target: Target) -> SubmissionError:
     """sbatch's own words, with what to change."""
-    advice = (
-        f"Change the rule's resources, or target {target.name} in the routing policy; "
-        "`sinfo` and `scontrol show partition` show what the cluster has."
-    )
     kind = FailureKind.NO_CAPACITY if _CLOSED.search(words) else FailureKind.CONFIGURATION
-    return SubmissionError(kind, f"sbatch: {words}", advice)
+    return SubmissionError(kind, f"sbatch: {words}", advice_on(words, target.name))

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,13 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmSilent,
 )
 from snakemake_executor_takeda.backends.slurm.clients.errors import is_full, is_silence
+from snakemake_executor_takeda.backends.slurm.clients.sbatch_words import check_options, options_in
 from snakemake_executor_takeda.backends.slurm.facts import (
     NodeFacts,
     PartitionFacts,
     read_nodes,
     read_partitions,
+    read_reservations,
 )
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
 
@@ -72,7 +74,16 @@ class CommandLine:
         raise SlurmRefused(_words(done) or f"sbatch gave no job id: {done.stdout.strip()!r}")
 
     def check_request(self, request: JobRequest) -> None:
-        """sbatch knows all of its own options."""
+        if request.extra and (known := self._options):
+            check_options(request.extra, known)
+
+    @cached_property
+    def _options(self) -> frozenset[str] | None:
+        """Long options of sbatch; None where it does not tell: it will say itself what it does not know."""
+        try:
+            return options_in(_ask(["sbatch", "--help"], tries=1))
+        except (SlurmSilent, SlurmRefused):
+            return None
 
     def find(self, name: str) -> str | None:
         rows = _ask(["squeue", "--noheader", "--me", "--states=all", f"--name={name}"], "%A|%F")
@@ -121,6 +132,9 @@ class CommandLine:
 
     def partition_details(self) -> list[PartitionFacts]:
         return read_partitions(_ask(["scontrol", "--all", "--oneliner", "show", "partition"]))
+
+    def reservations(self) -> list[str]:
+        return read_reservations(_ask(["scontrol", "--all", "--oneliner", "show", "reservation"]))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -246,6 +260,8 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
 def _words(done: subprocess.CompletedProcess[str]) -> str:
     """What a command complained of, in one line, without its own name."""
     lines = [
-        re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in done.stderr.splitlines()
+        re.sub(r"^(\w+: (error|fatal)|sbatch): ", "", line.strip())
+        for line in done.stderr.splitlines()
+        if not line.startswith('Try "sbatch ')
     ]
     return "; ".join(dict.fromkeys(line for line in lines if line))

@@ -175,6 +175,9 @@ class PySlurm:
             for one in self._do(self._module.Partitions.load).values()
         ]
 
+    def reservations(self) -> list[str]:
+        return [str(one.name) for one in self._do(self._module.Reservations.load).values()]
+
     def close(self) -> None:
         """Nothing is held open."""
 

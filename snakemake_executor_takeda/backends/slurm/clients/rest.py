@@ -166,6 +166,9 @@ class Rest:
     def partition_details(self) -> list[PartitionFacts]:
         return answers.read_partitions(self._query("partitions/?flags=ALL"))
 
+    def reservations(self) -> list[str]:
+        return answers.read_reservations(self._query("reservations/"))
+
     def close(self) -> None:
         self._connection.close()
 

@@ -116,6 +116,11 @@ def read_nodes(answer: Any) -> list[NodeFacts]:
     ]
 
 
+def read_reservations(answer: Any) -> list[str]:
+    """Names in `/reservations/`."""
+    return [str(one.get("name")) for one in _list(answer, "reservations")]
+
+
 def read_partitions(answer: Any) -> list[PartitionFacts]:
     """The partitions of `/partitions/`. Which one is the default, v0.0.42 does not say."""
     found = []
