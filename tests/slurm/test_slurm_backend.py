@@ -1,6 +1,7 @@
 """Submitting, cancelling and checking, against a stand-in for Slurm."""
 
 import stat
+from dataclasses import replace
 
 import pytest
 from slurm_builders import TRUE, FakeSlurm, active, context, sighting, submission, target
@@ -14,6 +15,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.facts import NodeFacts
 from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 
@@ -179,3 +181,39 @@ def test_array_limit_is_asked_once(make, fake, monkeypatch):
     backend = make()
     assert [backend.array_limit(target(), Shape()) for _ in range(3)] == [50, 50, 50]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "jobs", "told"),
+    [
+        ("CR_Core_Memory", [{"mem_mb": 100}, {"mem_mb": 150}], ["mem_mb=100"]),
+        ("CR_Core_Memory", [{"mem_mb": 200}, {}], []),
+        ("CR_Core", [{"mem_mb": 100}], []),
+    ],
+)
+def test_memory_below_what_snakemake_itself_takes_is_told_once(
+    fake, tmp_path, parameters, jobs, told
+):
+    fake.settings_are = {"SelectTypeParameters": parameters}
+    fake.nodes_are = [NodeFacts("n1", ("IDLE",), cpus=4, memory_mib=8000, partitions=("hpc",))]
+    said = []
+    backend = module.SlurmBackend(
+        (target(),), replace(context(tmp_path), say=said.append), client=fake
+    )
+    for shape in jobs:
+        job = submission(shape=Shape(**shape)).tasks[0].job
+        backend.check_job(job, target())
+    assert [line.partition(" asks ")[2].partition(",")[0] for line in said] == told
+    assert all("rule align" in line and "200" in line for line in said)
+
+
+def test_memory_for_each_cpu_counts_with_the_cpus(fake, tmp_path):
+    said = []
+    backend = module.SlurmBackend(
+        (target(),), replace(context(tmp_path), say=said.append), client=fake
+    )
+    for threads in (4, 1):
+        shape = Shape(cpus=threads, mem_mb=60 * threads)
+        job = submission(shape=shape, mem_mb_per_cpu=60).tasks[0].job
+        backend.check_job(job, target())
+        assert bool(said) == (threads == 1)

@@ -37,8 +37,11 @@ from snakemake_executor_takeda.worker.manifest import encode_manifest
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.backends.slurm.fitting import Fit
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
     from snakemake_executor_takeda.values import Active, JobSpec, Shape, Submission, Target, Update
 
+LEAST_MEM_MB = 200
+"""Snakemake itself, which runs each job on its node, and the worker take some 110 MB."""
 CANCEL_KILL_SECONDS = 6.0
 CANCEL_SECONDS = 40.0
 
@@ -74,6 +77,7 @@ class SlurmBackend:
             map(self._exchange.scratch, targets) if is_seen else (), context.run_id
         )
         self._chooser = Chooser(self._client)
+        self._told_memory = False
         self._cancelled = threading.Event()
         self._submitting = threading.Lock()
         self._job_ids: set[str] = set()
@@ -113,6 +117,7 @@ class SlurmBackend:
         except ValueError as error:
             raise self._unusable_word(job, target, error) from error
         self._chooser.check_reservation(request, job, target)
+        self._tell_of_little_memory(job, target, request)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
         """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once; or the target's."""
@@ -192,6 +197,23 @@ class SlurmBackend:
     def close(self) -> None:
         self._leftovers.close()
         self._client.close()
+
+    def _tell_of_little_memory(self, job: JobSpec, target: Target, request: JobRequest) -> None:
+        """Once: where memory is given out, it is often enforced, too."""
+        mem_mb = job.shape.mem_mb
+        is_asked = bool(request.mem_mb or request.mem_mb_per_cpu) and not any(
+            word.startswith("--mem") for word in request.extra
+        )
+        if not is_asked or not mem_mb or mem_mb >= LEAST_MEM_MB:
+            return
+        if self._told_memory or not self._chooser.cluster.schedules_memory:
+            return
+        self._told_memory = True
+        self._context.say(
+            f"rule {job.rule} on {target.name} asks mem_mb={mem_mb}, of which Snakemake itself, "
+            f"which runs each job on its node, takes some 110: ask {LEAST_MEM_MB} or more, or a "
+            "cluster that enforces memory may end it"
+        )
 
     def _send(self, submission: Submission, chosen: Fit, script: str) -> str:
         """Under the first of the accounts that Slurm takes."""
