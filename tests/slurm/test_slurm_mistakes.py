@@ -7,14 +7,24 @@ from slurm_builders import FakeSlurm, context, submission, target
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.arguments import job_request
-from snakemake_executor_takeda.backends.slurm.choosing import Chooser
+from snakemake_executor_takeda.backends.slurm.choosing import Chooser, wish_of
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
 from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
-from snakemake_executor_takeda.backends.slurm.facts import read_reservations
+from snakemake_executor_takeda.backends.slurm.cluster import cluster_of
+from snakemake_executor_takeda.backends.slurm.facts import (
+    NodeFacts,
+    PartitionFacts,
+    read_reservations,
+)
+from snakemake_executor_takeda.backends.slurm.fitting import fit
+from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.backends.slurm.slurm_backend import SlurmBackend
 from snakemake_executor_takeda.cli import main
+from snakemake_executor_takeda.routing.defaults import policy_from_settings
+from snakemake_executor_takeda.routing.policy import load_policy
+from snakemake_executor_takeda.routing.router import PlacementError, place
 from snakemake_executor_takeda.settings import ExecutorSettings
 from snakemake_executor_takeda.values import FailureKind, TakedaError
 
@@ -261,3 +271,63 @@ def test_what_getopt_says_is_told_without_ornaments(sbatch):
     (sbatch / "bin" / "sbatch").write_text(f"{script}exit 1\n")
     with pytest.raises(SlurmRefused, match=r"^unrecognized option x$"):
         CommandLine().submit(request(), "#!/bin/sh\n")
+
+
+# An instance type that no target lists.
+
+
+MODELS = {"slurm": SlurmOptions}
+POLICY = """\
+version: 1
+targets:
+  hpc: {backend: slurm, partition: hpc}
+  any: {backend: slurm}
+  c7i: {backend: slurm, partition: c7i, instances: [c7i]}
+default: hpc
+"""
+
+
+def job(**resources):
+    return submission(**resources).tasks[0].job
+
+
+def test_an_unlisted_instance_type_goes_where_partitions_are_chosen():
+    policy = policy_from_settings(slurm_partition="auto", option_models=MODELS)
+    placement = place(job(instance_type="c7i.4xlarge"), policy)
+    assert placement.target.name == "slurm"
+    named = policy_from_settings(slurm_partition="hpc", option_models=MODELS)
+    with pytest.raises(PlacementError, match="let a Slurm target choose its partitions"):
+        place(job(instance_type="c7i.4xlarge"), named)
+
+
+@pytest.mark.parametrize(
+    ("resources", "name"),
+    [
+        ({"instance_type": "r7i.large"}, "any"),
+        ({"instance_type": "c7i.large"}, "c7i"),
+        ({"instance_type": "c7i.large", "target": "any"}, "any"),
+    ],
+)
+def test_a_target_that_lists_the_type_comes_first(resources, name, tmp_path):
+    (tmp_path / "r.yaml").write_text(POLICY)
+    policy = load_policy(tmp_path / "r.yaml", MODELS, {})
+    assert place(job(**resources), policy).target.name == name
+
+
+def cluster(*features):
+    node = {"states": ("IDLE",), "cpus": 8, "memory_mib": 1000, "partitions": ("all",)}
+    nodes = [NodeFacts(name=f"n-{one}", features=(one,), **node) for one in features]
+    return cluster_of(nodes, [PartitionFacts("all", total_nodes=len(nodes))], {})
+
+
+def test_features_decide_on_an_unlisted_instance_type():
+    asked = JobRequest("n", "/w", "/l")
+    on = target()
+    wish = wish_of(job(instance_type="c7i.large"), on)
+    assert fit(asked, wish, cluster("c7i.large", "m7i.large")).request.constraint == "c7i.large"
+    with pytest.raises(SubmissionError, match=r"has no c7i\.large \(it has m7i\.large\)"):
+        fit(asked, wish, cluster("m7i.large"))
+    with pytest.raises(SubmissionError, match=r"no feature of the cluster's nodes tells"):
+        fit(asked, wish, cluster("rack1"))
+    listed = wish_of(job(instance_type="c7i.large"), target(partition="all"))
+    assert fit(asked, listed, cluster("rack1")).request.constraint is None

@@ -163,6 +163,7 @@ def wish_of(
         rule=job.rule,
         choices=choices,
         instances=(str(instance_type),) if instance_type else target.instances,
+        is_found=bool(instance_type) and not target.instances and options.finds_instances,
         efa=target.efa,
         limits=limits,
         clusters=next(

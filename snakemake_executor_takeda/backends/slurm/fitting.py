@@ -72,6 +72,8 @@ class Wish:
     """The cluster that the rule asks for."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """A site's own limits, by partition."""
+    is_found: bool = False
+    """Whether features have to tell where the instances are, as the target lists none."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +269,7 @@ def _featured(
     if own and not chosen:
         return [], own, _Lack(f"has no nodes with {own}"), is_sure
     terms: list[str] = []
-    if wish.instances and (cluster.is_parallelcluster or cluster.instance_types):
+    if wish.instances and _tells_instances(cluster):
         matched, names, is_sure = _of_instances(wish.instances, chosen)
         if not matched:
             there = sorted({group.instance_type or group.name for group in groups})
@@ -285,6 +287,10 @@ def _featured(
             terms.append("efa")
         chosen = with_efa
     return chosen, _joined(own, terms), None, is_sure
+
+
+def _tells_instances(cluster: Cluster) -> bool:
+    return cluster.is_parallelcluster or bool(cluster.instance_types)
 
 
 def _of_instances(
@@ -630,6 +636,13 @@ def _check_words(request: JobRequest, wish: Wish, cluster: Cluster) -> None:
     for name in _names(request.partition):
         if cluster.partitions and name not in cluster.partitions:
             raise _unknown(wish, "slurm_partition", name, cluster.partitions, "partition")
+    if wish.is_found and cluster.groups and not _tells_instances(cluster):
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"rule {wish.rule} asks instance_type={wish.instances[0]}, and no feature of the cluster's "
+            "nodes tells of instance types",
+            "Leave `instance_type` out, or put it into `instances` of the target in the routing policy.",
+        )
     hides = any(map(cluster.hides_nodes, cluster.partitions.values()))
     if not cluster.groups or hides:
         return

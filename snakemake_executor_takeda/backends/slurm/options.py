@@ -196,6 +196,11 @@ class SlurmOptions(BaseModel):
             return self.partition
         return None
 
+    @property
+    def finds_instances(self) -> bool:
+        """Whether it looks itself, by the nodes' features, for an instance type that nobody lists."""
+        return self.partition is None or isinstance(self.partition, tuple)
+
     def wrong_here(self) -> Iterator[str]:
         """What a run on this machine would refuse of the files that are named."""
         if self.partition_file:
