@@ -102,6 +102,7 @@ def test_a_run_through_slurmrestd_and_s3(afar, slurmrestd, tmp_path):
     project, storage, bucket = afar
     done = run(project, "all", *storage)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("asks mem_mb=100, of which Snakemake itself") == 1
     assert "takeda: Slurm is spoken to through slurmrestd: the targets name http://" in done.stderr
     keys = objects(bucket)
     assert "run/sum" in keys
