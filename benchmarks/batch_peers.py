@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from side_by_side import make_environment, ratios
+from side_by_side import make_environment, put_empty, ratios
 
 from snakemake_executor_takeda.sandbox import control
 from snakemake_executor_takeda.sandbox.record import BUCKET, ON_DEMAND_QUEUE
@@ -139,22 +139,8 @@ class Bench:
             for n in range(self._jobs):
                 (made / f"{n}.txt").touch()
             return
-        from concurrent.futures import ThreadPoolExecutor
-
-        import boto3
-
-        variables = control.environment(self._state_dir)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=variables["AWS_ENDPOINT_URL_S3"],
-            region_name=variables["AWS_DEFAULT_REGION"],
-            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        )
-        with ThreadPoolExecutor(4) as pool:
-            for n in range(self._jobs):
-                key = f"benchmark/made/{n}.txt"
-                pool.submit(s3.put_object, Bucket=BUCKET, Key=key, Body=b"")
+        keys = (f"benchmark/made/{n}.txt" for n in range(self._jobs))
+        put_empty(keys, control.environment(self._state_dir))
 
     def _command(self, executor: str) -> list[str]:
         return [

@@ -31,9 +31,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from side_by_side import HERE, make_environment, ratios
+from side_by_side import HERE, make_environment, put_empty, ratios
 
-from snakemake_executor_takeda.sandbox import slurm
+from snakemake_executor_takeda.sandbox import control, slurm
+from snakemake_executor_takeda.sandbox.record import BUCKET
 
 PEER = "snakemake-executor-plugin-slurm==2.8.0"
 SNAKEFILE = """
@@ -59,6 +60,13 @@ FLAGS = {
         *("--slurm-init-seconds-before-status-checks", "1"),
     ),
 }
+STORAGE: dict[str, tuple[str, ...]] = {
+    "shared": (),
+    "s3": (
+        *("--default-storage-provider", "s3", "--shared-fs-usage", "none"),
+        *("--default-storage-prefix", f"s3://{BUCKET}/benchmark"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +86,11 @@ class Measured:
 class Bench:
     """A running Slurm, and an environment with the executors."""
 
-    def __init__(self, folder: Path, python: Path, jobs: int, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, python: Path, jobs: int, storage: str, variables: Mapping[str, str]
+    ) -> None:
         self._folder = folder
+        self._storage = storage
         self._python = python
         self._jobs = jobs
         self._variables = variables
@@ -139,7 +150,7 @@ class Bench:
     def _command(self, executor: str, note: Path) -> list[str]:
         return [
             *(str(self._python), str(HERE / "counted_snakemake.py"), str(note)),
-            *("--executor", executor, *FLAGS[executor], "--forceall"),
+            *("--executor", executor, *FLAGS[executor], "--forceall", *STORAGE[self._storage]),
             *("--jobs", str(10 * self._jobs), "--max-jobs-per-timespan", "1000000/1s"),
             *("--max-status-checks-per-second", "1000"),
             # The default scheduler solves a linear program in a process of its own, which would
@@ -183,6 +194,12 @@ def main() -> None:
         "--peer-repetitions", type=int, default=1, help="of the peer (0: leave it out)"
     )
     parser.add_argument(
+        "--storage",
+        choices=tuple(STORAGE),
+        default="shared",
+        help="where the outputs are: a file system that all share, or the sandbox's S3",
+    )
+    parser.add_argument(
         "--venv", type=Path, help="an environment made by an earlier run of this script"
     )
     parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
@@ -200,7 +217,12 @@ def main() -> None:
         )
         variables = slurm.up(folder / "slurm")
         stack.callback(slurm.down, folder / "slurm")
-        bench = Bench(folder, python, arguments.jobs, variables)
+        if arguments.storage == "s3":
+            control.up(folder / "sandbox", control.Options(services_port=0, moto_port=0))
+            stack.callback(control.down, folder / "sandbox")
+            variables |= control.environment(folder / "sandbox")
+            put_empty((f"benchmark/made/{n}" for n in range(arguments.jobs)), variables)
+        bench = Bench(folder, python, arguments.jobs, arguments.storage, variables)
         runs: dict[str, list[Measured]] = {"null": [], "takeda": [], "slurm": []}
         for repetition in range(arguments.repetitions):
             for executor, found in runs.items():
@@ -208,7 +230,9 @@ def main() -> None:
                     found.append(bench.run(executor))
                     print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
     rows = [summary(executor, found, runs["null"]) for executor, found in runs.items() if found]
-    print(json.dumps({"jobs": arguments.jobs, "rows": rows}, indent=2))
+    print(
+        json.dumps({"jobs": arguments.jobs, "storage": arguments.storage, "rows": rows}, indent=2)
+    )
 
 
 if __name__ == "__main__":
