@@ -108,7 +108,7 @@ def test_what_ranks_on_two_nodes_used(backend):
     ended(accepted.external_id)
     (account,) = Sacct().tasks({accepted.external_id}).values()
     assert account.sighting.state == "COMPLETED"
-    assert account.cpu_seconds > 2
+    assert account.cpu_seconds > 0.2
     assert account.max_rss_kib > 2 * 80_000_000 / 1024
     one = Active(sent, accepted, frozenset({"s1-t0"}))
     (update,) = [update for update in backend.poll([one]) if update.outcome]

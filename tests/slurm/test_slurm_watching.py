@@ -784,3 +784,15 @@ def test_a_doubt_is_looked_into_every_few_seconds(bench):
     bench.slurm.sees(sighting("COMPLETED"))
     _, told = polled(bench, sent, seconds=25)
     assert told[0].outcome.succeeded
+
+
+def test_a_node_that_fails_twice_counts_though_the_worker_left_a_record(bench):
+    """Slurm ends the task by SIGTERM when it finds the node down."""
+    notes = []
+    for number in (1, 2):
+        sent = active(submission(number=number), job_id=str(number))
+        bench.slurm.sees(sighting("NODE_FAIL", str(number), nodes="node-9"))
+        bench.record(f"s{number}-t0", 143)
+        notes += [update.note for update in bench.until_told(sent) if update.note]
+    assert bench.watcher.excluded_nodes() == ("node-9",)
+    assert len(notes) == 1

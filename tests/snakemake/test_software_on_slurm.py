@@ -80,8 +80,10 @@ class Project:
         self.noted = path / "noted"
         self.bin = path / "bin"
         self.bin.mkdir()
+        # The stand-ins' images have the `python` of the tests, which has Snakemake.
+        own = Path(sys.executable).parent
         path = slurm_env.get("PATH", os.environ["PATH"])
-        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{path}"}
+        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{own}:{path}"}
 
     def workflow(self, text, **words):
         (self.path / "Snakefile").write_text(text)

@@ -506,14 +506,15 @@ class Watcher:
         nodes = self._nodes_of(ends)
         accounts = self._accounts_of_ranks(ends)
         for end in ends:
-            if end.record is None and end.outcome.kind in _OF_THE_NODE:
-                end = replace(end, outcome=self._by_node(end, nodes))  # noqa: PLW2901
+            if end.outcome.kind in _OF_THE_NODE:
+                if end.record is None:
+                    end = replace(end, outcome=self._by_node(end, nodes))  # noqa: PLW2901
                 yield from self._count_failed_nodes(end, nodes)
             yield self._update(end, accounts)
 
     def _nodes_of(self, ends: Sequence[_End]) -> dict[str, NodeFacts]:
         """All nodes of the cluster, asked for only when some of them failed."""
-        if not any(end.record is None and end.outcome.kind in _OF_THE_NODE for end in ends):
+        if not any(end.outcome.kind in _OF_THE_NODE for end in ends):
             return {}
         try:
             return {node.name: node for node in self._client.nodes()}
@@ -531,6 +532,8 @@ class Watcher:
         if end.outcome.kind != FailureKind.NODE_FAILURE:
             return
         hosts = self._nodes.get(end.one.task.task_id, "")
+        if not hosts and end.record is not None and not _spreads(end.one.task):
+            hosts = end.record.host
         for name in self._bad_nodes.failed(capacity.failed_nodes(hosts, nodes)):
             why = nodes[name].reason if name in nodes else ""
             note = (
