@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -21,7 +20,7 @@ from snakemake_executor_takeda.backends.slurm.cluster import (
     Cluster,
     cluster_of,
 )
-from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
+from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit, meant_or_all
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE, read_partition_file
 from snakemake_executor_takeda.backends.slurm.refusals import advice_on
@@ -78,7 +77,7 @@ class Chooser:
                 if name not in known:
                     raise TakedaError(
                         f"target {target.name}: the cluster has no partition {name!r}."
-                        f"{_nearest(name, known)}"
+                        f" {meant_or_all(name, known)}"
                     )
 
     def array_limit(self, target: Target) -> int:
@@ -116,7 +115,7 @@ class Chooser:
                 raise SubmissionError(
                     FailureKind.CONFIGURATION,
                     f"rule {job.rule}: the cluster has no reservation {name!r}."
-                    f"{_nearest(name, self._reservations)}",
+                    f" {meant_or_all(name, self._reservations)}",
                     advice_on("reservation", target.name),
                 )
 
@@ -190,7 +189,7 @@ def _limits_of(target: Target, known: Sequence[str]) -> Mapping[str, Limits]:
         if name not in known:
             raise TakedaError(
                 f"target {target.name}: {path} has a partition {name!r}, the cluster has not."
-                f"{_nearest(name, known)}"
+                f" {meant_or_all(name, known)}"
             )
     return limits
 
@@ -202,10 +201,3 @@ def partitions_of(options: SlurmOptions) -> list[str]:
         return []
     names = partition if isinstance(partition, tuple) else partition.split(",")
     return [name.strip() for name in names if name.strip()]
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" It has: {', '.join(known) or 'none'}."

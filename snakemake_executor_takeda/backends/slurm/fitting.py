@@ -6,7 +6,6 @@ can never run is refused before anything is sent.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.cluster import Gres, read_gres
 from snakemake_executor_takeda.backends.slurm.features import allows, names_in
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -665,15 +665,19 @@ def _with_known_gpu(request: JobRequest, cluster: Cluster) -> tuple[JobRequest, 
     return replace(request, gpu_model=known), (f"GPU model {model} is {known} here",)
 
 
+def meant_or_all(word: str, known: Sequence[str]) -> str:
+    """A sentence on a word that the cluster does not know: the nearest that it does, or all."""
+    if near := nearest(word, known):
+        return f"Did you mean {near!r}?"
+    return f"It has: {', '.join(known) or 'none'}."
+
+
 def _unknown(
     wish: Wish, resource: str, value: str, known: Iterable[str], what: str
 ) -> SubmissionError:
-    names = sorted(known)
-    close = difflib.get_close_matches(value, names, n=1)
-    there = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
     return SubmissionError(
         FailureKind.CONFIGURATION,
-        f"rule {wish.rule}: the cluster has no {what} {value!r}. {there}",
+        f"rule {wish.rule}: the cluster has no {what} {value!r}. {meant_or_all(value, sorted(known))}",
         f"Change `{resource}` of the rule or of its target.",
     )
 

@@ -6,7 +6,6 @@ Slurm's variables and starts its own daemons, one a node.
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import ANY_LAUNCHER, FailureKind
 from snakemake_executor_takeda.worker.mpi import FOR_EFA, UNBOUND
 
@@ -98,13 +98,10 @@ def check(job: JobSpec, target: Target, pmi_types: Sequence[str]) -> None:
         raise _unusable(f"mpi={launcher!r}: {error}", "Write it as in a shell.") from None
     pmi = _pmi(launcher, target)
     if words and is_srun(launcher) and pmi_types and not _is_known(pmi, pmi_types):
-        close = difflib.get_close_matches(pmi, pmi_types, n=1) or [
-            one for one in pmi_types if one != "none"
-        ]
+        close = nearest(pmi, pmi_types) or next((one for one in pmi_types if one != "none"), "none")
         raise _unusable(
             f"mpi={launcher!r}: srun here has no PMI {pmi!r}; it has {', '.join(pmi_types)}",
-            f"Set `mpi: srun --mpi={close[0] if close else 'none'}` for target {target.name} or "
-            "in the rule, or `mpirun`.",
+            f"Set `mpi: srun --mpi={close}` for target {target.name} or in the rule, or `mpirun`.",
         )
 
 
