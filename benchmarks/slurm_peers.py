@@ -7,31 +7,36 @@ by this plugin and by snakemake-executor-plugin-slurm, on a real Slurm on this m
 The jobs' outputs are there beforehand (`--forceall` has Snakemake run the jobs all the same), and the
 jobs themselves do nothing: of this plugin they leave the record of a success (`quick_node.sh`), of the
 peer they are `true`. The Snakemake of each job would take this machine an hour, and what runs beside the
-controller makes its CPU seconds dearer. CPU seconds and peak memory are the operating system's, of the controller with the
-processes that it starts; Slurm's daemons are not among them. Prints one JSON object, and a line for each
-run to standard error.
+controller makes its CPU seconds dearer. CPU seconds and peak memory are the operating system's, of the
+controller with the processes that it starts; Slurm's daemons are not among them. Prints one JSON object,
+and a line for each run to standard error.
 
 Makes a virtual environment with the peer from PyPI below `--venv` (a temporary one by default).
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from side_by_side import HERE, make_environment, put_empty, ratios
+from side_by_side import (
+    HERE,
+    folder_of_runs,
+    in_turn,
+    make_environment,
+    medians,
+    parser_of,
+    put_empty,
+)
 
 from snakemake_executor_takeda.sandbox import control, slurm
 from snakemake_executor_takeda.sandbox.record import BUCKET
@@ -171,45 +176,18 @@ def _script(path: Path, words: list[str], arguments: str) -> Path:
 
 
 def summary(executor: str, runs: list[Measured], null: list[Measured]) -> dict[str, object]:
-    """Medians, and ratios to the executor that does nothing, pair by pair."""
-    submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
     return {
-        "executor": executor,
-        "runs": len(runs),
-        "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
-        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
-        "wall_seconds": statistics.median(run.wall_seconds for run in runs),
-        "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
-        "seconds_until_submitted": statistics.median(submitted) if submitted else None,
+        **medians(executor, runs, null),
         "most_processes": max(sum(run.processes.values()) for run in runs),
         "processes": runs[-1].processes,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument(
-        "--peer-repetitions", type=int, default=1, help="of the peer (0: leave it out)"
-    )
-    parser.add_argument(
-        "--storage",
-        choices=tuple(STORAGE),
-        default="shared",
-        help="where the outputs are: a file system that all share, or the sandbox's S3",
-    )
-    parser.add_argument(
-        "--venv", type=Path, help="an environment made by an earlier run of this script"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
-    arguments = parser.parse_args()
+    words = "where the outputs are: a file system that all share, or the sandbox's S3"
+    arguments = parser_of(__doc__, STORAGE, "shared", words).parse_args()
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="takeda-benchmark-"))
-        if arguments.keep:
-            print(f"runs below {folder}", file=sys.stderr)
-        else:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = folder_of_runs(stack, keep=arguments.keep)
         python = make_environment(
             (arguments.venv or folder / "venv").absolute(),
             PEER,
@@ -223,13 +201,8 @@ def main() -> None:
             variables |= control.environment(folder / "sandbox")
             put_empty((f"benchmark/made/{n}" for n in range(arguments.jobs)), variables)
         bench = Bench(folder, python, arguments.jobs, arguments.storage, variables)
-        runs: dict[str, list[Measured]] = {"null": [], "takeda": [], "slurm": []}
-        for repetition in range(arguments.repetitions):
-            for executor, found in runs.items():
-                if executor != "slurm" or repetition < arguments.peer_repetitions:
-                    found.append(bench.run(executor))
-                    print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
-    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items() if found]
+        runs = in_turn(bench.run, "slurm", arguments.repetitions, arguments.peer_repetitions)
+    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items()]
     print(
         json.dumps({"jobs": arguments.jobs, "storage": arguments.storage, "rows": rows}, indent=2)
     )
