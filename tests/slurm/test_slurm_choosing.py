@@ -46,7 +46,7 @@ def fake():
 
 
 def chosen(fake, sent, chooser=None):
-    request = job_request(sent, sent.target.options, "/work", "/logs")
+    request = job_request(sent, sent.target.options, "/project", "/logs")
     return (chooser or Chooser(fake)).choose(request, sent.tasks[0].job, sent.target)
 
 

@@ -31,7 +31,7 @@ def cloud():
 
 
 def request(nodes=1, **words):
-    return JobRequest("takeda-align-1", "/work", "/work/log", nodes=nodes, **words)
+    return JobRequest("takeda-align-1", "/project", "/project/log", nodes=nodes, **words)
 
 
 def fitted(cluster, *, choices=ALL, instances=(), efa=False, **words):

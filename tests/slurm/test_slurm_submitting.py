@@ -17,7 +17,7 @@ from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.backends.slurm.submitting import SETTLING_SECONDS, Submitter
 from snakemake_executor_takeda.values import FailureKind
 
-REQUEST = JobRequest("takeda-align-1", "/work", "/log")
+REQUEST = JobRequest("takeda-align-1", "/project", "/log")
 TIMEOUT = SlurmSilent("Socket timed out on send/recv operation")
 SILENT, FULL = SlurmSilent("connect failure"), SlurmFull("its table of jobs is full")
 LIMIT = SlurmRefused(
