@@ -6,6 +6,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The RO-Crate validator has an environment of its own: it wants an older rich.
+VALIDATOR := $(VENV)/rocrate-validator
 # Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process, in the
 # files' order: a file of few tests may be the longest.
 TEST_PROCESSES ?= 4
@@ -14,12 +16,17 @@ export TAKEDA_SANDBOX_DIR ?= $(CURDIR)/.takeda/sandbox
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-setup: $(VENV)/.installed ## install Debian packages and the Python environment
+setup: $(VENV)/.installed $(VALIDATOR)/.installed ## install Debian packages and the Python environment
 	@scripts/install-system-packages
 
 $(VENV)/.installed: pyproject.toml requirements/dev.lock scripts/make-venv
 	@scripts/install-system-packages
 	@scripts/make-venv "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+$(VALIDATOR)/.installed: requirements/rocrate-validator.lock $(VENV)/.installed
+	@$(PYTHON) -m venv $(VALIDATOR)
+	@$(VALIDATOR)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 demo: setup ## run the outbreak pipeline on the sandbox: Batch, Slurm and HealthOmics

@@ -108,6 +108,11 @@ def job_name(run_id: str, rule: str, number: int) -> str:
     return f"takeda-{safe}-{run_id}-{number}"
 
 
+def sources(job: Any) -> Iterator[File]:
+    """The inputs of a Snakemake job or group job."""
+    return (_file(f) for f in job.input)
+
+
 def products(job: JobSpec) -> Iterator[File]:
     """All that has to be there when a job has succeeded."""
     for group in job.outputs:

@@ -7,12 +7,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from snakemake_executor_takeda.audit.chain import Head
 from snakemake_executor_takeda.values import Accepted, Outcome, Submission
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = """
 create table if not exists submission (
     submission_id text primary key,
@@ -40,6 +41,12 @@ create table if not exists task (
     detail text
 );
 create index if not exists task_of_submission on task (submission_id);
+create table if not exists event_log_head (
+    run_id text primary key,
+    seq integer not null,
+    sha256 text not null,
+    written_at real not null
+);
 """
 
 
@@ -130,6 +137,14 @@ class Ledger:
         outcome = Outcome(reason="cancelled by the user")
         self._end((task_id, "cancelled", outcome) for task_id in task_ids)
 
+    def note_end_of_event_log(self, head: Head) -> None:
+        """Where the event log ends when this run does: what is cut off later is missed by it."""
+        with self._transaction() as db:
+            db.execute(
+                "insert or replace into event_log_head values (?, ?, ?, ?)",
+                (self._run_id, head.seq, head.sha256, time.time()),
+            )
+
     def close(self) -> None:
         with self._lock:
             self._db.close()
@@ -158,6 +173,17 @@ class Ledger:
                 if self._db.in_transaction:
                     self._db.execute("rollback")
                 raise
+
+
+def ends_of_event_log(path: Path) -> list[Head]:
+    """Where the event log ended at the end of each run, as a ledger has it; read only. Raises
+    sqlite3.Error where the file is none."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        tables = db.execute("select 1 from sqlite_master where name = 'event_log_head'")
+        if not tables.fetchone():
+            return []  # of an earlier version
+        rows = db.execute("select seq, sha256 from event_log_head order by seq").fetchall()
+    return [Head(seq, sha256) for seq, sha256 in rows]
 
 
 def _detail(outcome: Outcome) -> str:

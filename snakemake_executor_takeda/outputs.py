@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from snakemake_executor_takeda.backends.aws import error_code, http_status, split_s3_uri
 from snakemake_executor_takeda.values import File
@@ -22,12 +22,22 @@ LISTING_PAGE = 1000
 MISSING = "missing"
 
 
+class S3Object(NamedTuple):
+    """What a look tells of an object."""
+
+    etag: str | None
+    version: str | None
+    """None where the bucket keeps no versions, and where a listing told, which names none."""
+    bytes: int | None
+
+
 class OutputCheck:
     """Listings show most outputs of an array, 1,000 a call. What they do not show is asked for: one HEAD
     per output, several at a time."""
 
     def __init__(self, s3: Any) -> None:
         self._s3 = s3
+        self._found: dict[str, S3Object] = {}
         self._pool = ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix="takeda-outputs")
 
     def problems(self, outputs: Iterable[File]) -> dict[File, str]:
@@ -39,6 +49,10 @@ class OutputCheck:
         left = files - self._shown(files)
         found = zip(left, self._pool.map(self._problem, left), strict=True)
         return {file: problem for file, problem in found if problem}
+
+    def found(self, uri: str) -> S3Object | None:
+        """What the looks so far told of an object; asks for nothing."""
+        return self._found.get(uri)
 
     def fetch_directory(self, directory: File) -> None:
         """Copy a directory from S3 to the path at which Snakemake on this machine expects it."""
@@ -89,8 +103,11 @@ class OutputCheck:
                 )
             except (BotoCoreError, ClientError, ResponseParserError):
                 break
-            listed = [item["Key"] for item in page.get("Contents", ())]
-            hits = set(listed).intersection(keys[start:])
+            items = {item["Key"]: item for item in page.get("Contents", ())}
+            listed = list(items)
+            hits = items.keys() & set(keys[start:])
+            for key in hits:
+                self._note(f"s3://{bucket}/{key}", items[key], items[key].get("Size"))
             found |= hits
             if not page.get("IsTruncated") or not listed:
                 break
@@ -113,15 +130,21 @@ class OutputCheck:
 
         bucket, key = split_s3_uri(str(file.uri))
         try:
-            self._s3.head_object(Bucket=bucket, Key=key)
+            told = self._s3.head_object(Bucket=bucket, Key=key)
         except ClientError as error:
             if http_status(error) != 404 and error_code(error) not in ("404", "NoSuchKey"):
                 raise
         else:
+            self._note(str(file.uri), told, told.get("ContentLength"))
             return True
         # A directory() exists in S3 where any key lies below it.
         listing = self._s3.list_objects_v2(Bucket=bucket, Prefix=f"{key.rstrip('/')}/", MaxKeys=1)
         return bool(listing.get("KeyCount"))
+
+    def _note(self, uri: str, told: Mapping[str, Any], size: int | None) -> None:
+        etag = str(told.get("ETag", "")).strip('"') or None
+        version = told.get("VersionId")
+        self._found[uri] = S3Object(etag, None if version == "null" else version, size)
 
 
 def _common_start(one: str, other: str) -> str:

@@ -7,6 +7,7 @@ import gc
 import queue
 import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from snakemake_executor_takeda import assembly, jobs
+from snakemake_executor_takeda.audit import facts, identity
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
-from snakemake_executor_takeda.events import EventLog, about
+from snakemake_executor_takeda.events import NO_JOB, EventLog, about
 from snakemake_executor_takeda.interrupts import one_interrupt
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.outputs import MISSING
@@ -45,7 +47,8 @@ from snakemake_executor_takeda.watching import Lane
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
-    from snakemake_executor_takeda.outputs import OutputCheck
+    from snakemake_executor_takeda.outputs import OutputCheck, S3Object
+    from snakemake_executor_takeda.routing.policy import Policy
     from snakemake_executor_takeda.values import Active
 
 CANCEL_TIMEOUT_SECONDS = 60
@@ -101,6 +104,8 @@ class Run:
         self._closed = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
+        self._began: float | None = None
+        """When its first event was written."""
         self._place: Callable[[JobSpec], Placement]
         self._fallback_of: Callable[[JobSpec, Target], str | None]
         try:
@@ -190,8 +195,8 @@ class Run:
             if open_job is None:
                 continue
             open_job.external_id = accepted.task_external_ids[task.task_id]
-            facts = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
-            self._event("submitted", open_job, facts)
+            told = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
+            self._event("submitted", open_job, told)
             if not open_job.announced:
                 open_job.announced = True
                 self._announce(open_job)
@@ -275,12 +280,13 @@ class Run:
     def _note_end(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> None:
         open_job.has_ended = True
         self._summary.ended(open_job.ready.job, placement, outcome)
-        facts = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+        known = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
         if outcome.succeeded:
-            self._event("succeeded", open_job, facts)
+            made = facts.files(jobs.products(open_job.ready.job), self._known_of)
+            self._event("succeeded", open_job, {**known, "outputs": made})
         else:
             told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-            self._event("failed", open_job, {**facts, **told, "log": outcome.log_location})
+            self._event("failed", open_job, {**known, **told, "log": outcome.log_location})
 
     def _report(self) -> None:
         """The reporting thread."""
@@ -359,7 +365,8 @@ class Run:
         reason = f"sent again after: {step.reason}"
         open_job.placement = self._as_of(spec, Placement(self._targets[step.target], (reason,)))
         open_job.external_id, open_job.started = None, False
-        self._event("resubmitted", open_job, {"reason": reason})
+        more = {} if step.mem_mb is None else {"resources": {"mem_mb": step.mem_mb}}
+        self._event("resubmitted", open_job, {"reason": reason, **more})
         again = replace(open_job.ready, placement=open_job.placement)
         if step.mem_mb is not None:
             again = _with_memory(again, step.mem_mb)
@@ -406,7 +413,16 @@ class Run:
             open_job = self._open[ready.key]
         open_job.placement = placement
         if ready.placement is None:
-            self._event("placed", open_job, {"reasons": list(placement.reasons)})
+            told = {
+                "reasons": list(placement.reasons),
+                "resources": facts.asked(ready.job.shape),
+                "container": ready.job.container,
+                "inputs": facts.files(jobs.sources(open_job.job), self._known_of),
+            }
+            self._event("placed", open_job, told)
+
+    def _known_of(self, uri: str) -> S3Object | None:
+        return self._output_check.found(uri) if self._output_check else None
 
     def _unsendable(self, ready: Ready, error: Exception) -> None:
         with self._lock:
@@ -441,6 +457,8 @@ class Run:
                 "itself. Leave the flag out."
             )
         settings = self._workflow.executor_settings
+        snakefile = Path(self._workflow.main_snakefile).resolve()
+        commit = identity.asked_for_commit(snakefile.parent)
         self._factories = assembly.backend_factories()
         image = assembly.container_image_of(self._workflow)
         policy = assembly.policy_of(settings, self._factories, image)
@@ -465,8 +483,13 @@ class Run:
             state_dir.mkdir(parents=True)
             self._events = EventLog(state / "events.jsonl", run_id)
             self._closers.append(self._events.close)
+            if self._events.torn_bytes:
+                self._logger.info(
+                    "takeda: an earlier run was ended as it wrote to events.jsonl: half a line stays there"
+                )
             self._ledger = Ledger(state / "ledger.sqlite", run_id)
             self._closers.append(self._ledger.close)
+            self._closers.append(self._write_end)
         except (OSError, sqlite3.Error) as error:
             raise TakedaError(f"cannot write below {state}: {error}") from error
         self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
@@ -493,9 +516,36 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
+        self._write_start(snakefile, commit(), policy)
         self._reporter.start()
         self._dispatcher.start()
         self._closers.append(one_interrupt(lambda: self._cancelled))
+
+    def _write_start(self, snakefile: Path, commit: dict[str, Any], policy: Policy) -> None:
+        """The event of a run that may begin: who starts it, with which version of which code."""
+        file = Path(self._workflow.executor_settings.routing or "")
+        told = {
+            "who": identity.who(),
+            "versions": identity.versions(),
+            "workflow": {**identity.file_facts(snakefile), **commit},
+            "workdir": str(self._context.workdir),
+            "policy": identity.file_facts(file.absolute()) if file.name else None,
+            "targets": {name: target.backend for name, target in policy.targets.items()},
+        }
+        self._began = time.monotonic()
+        self._record(lambda: self._events.write("run", NO_JOB, None, None, told))
+
+    def _write_end(self) -> None:
+        """The event of a run that began, and a copy of the log's end in the ledger."""
+        if self._began is None:
+            return
+        told = {
+            "status": "cancelled" if self._cancelled else "ended",
+            "wall_seconds": round(time.monotonic() - self._began, 1),
+            "totals": dict(self._events.counts),
+        }
+        self._record(lambda: self._events.write("run_end", NO_JOB, None, None, told))
+        self._record(lambda: self._ledger.note_end_of_event_log(self._events.sync()))
 
     def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
         """One job of each rule that will run, and where it would go.

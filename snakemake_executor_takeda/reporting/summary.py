@@ -89,11 +89,11 @@ def _wall(seconds: list[float]) -> str:
     if not seconds:
         return "–"
     if len(seconds) == 1:
-        return _duration(seconds[0])
-    return f"{_duration(sum(seconds))} ({_duration(max(seconds))})"
+        return duration(seconds[0])
+    return f"{duration(sum(seconds))} ({duration(max(seconds))})"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`7.2 s`, `3 min 05 s`, `2 h 10 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"

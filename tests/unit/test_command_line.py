@@ -20,6 +20,8 @@ TAKEDA = "import sys; from snakemake_executor_takeda.cli import main; sys.exit(m
     [
         ("sandbox statsu", "'statsu' is not known: did you mean status?"),
         ("sanbox", "'sanbox' is not known: did you mean sandbox?"),
+        ("audit verfy", "'verfy' is not known: did you mean verify?"),
+        ("audit verify --head 57", "'57' is no end of a log: give its number and hash"),
         ("policy xyz", "'xyz' is not known: there are check"),
         ("sandbox up --runner dokcer", "'dokcer' is not known: did you mean docker?"),
         ("sandbox faults set x=1 --seed x", "--seed: 'x' is not a whole number, such as 7"),
@@ -38,7 +40,11 @@ def test_a_wrong_word_is_answered_with_what_is_expected(
 
 
 @pytest.mark.parametrize(
-    "words", ["", "handoff", "handoff run-local", "policy", "policy check", "sandbox", "sandbox up"]
+    "words",
+    [
+        *("", "audit", "audit export", "audit show", "audit verify", "handoff"),
+        *("handoff run-local", "policy", "policy check", "sandbox", "sandbox up"),
+    ],
 )
 def test_every_help_has_an_example(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -6,7 +6,13 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
-from snakemake_executor_takeda.outputs import FEWEST_TO_LIST, LISTING_PAGE, MISSING, OutputCheck
+from snakemake_executor_takeda.outputs import (
+    FEWEST_TO_LIST,
+    LISTING_PAGE,
+    MISSING,
+    OutputCheck,
+    S3Object,
+)
 from snakemake_executor_takeda.values import File
 
 
@@ -19,6 +25,7 @@ class FakeS3:
         self.heads: list[str] = []
         self.forbids_lists = False
         self.breaks = False
+        self.version = "null"  # what S3 says where versions were never kept
 
     def list_objects_v2(self, Bucket, Prefix, MaxKeys, StartAfter=""):
         self.lists += 1
@@ -26,7 +33,11 @@ class FakeS3:
             raise failure("AccessDenied", 403, "ListObjectsV2")
         keys = sorted(k for k in self.buckets[Bucket] if k.startswith(Prefix) and k > StartAfter)
         page = keys[:MaxKeys]
-        contents = {"Contents": [{"Key": key} for key in page]} if page else {}
+        contents = (
+            {"Contents": [{"Key": key, "ETag": f'"of {key}"', "Size": 7} for key in page]}
+            if page
+            else {}
+        )
         return {**contents, "KeyCount": len(page), "IsTruncated": len(keys) > MaxKeys}
 
     def head_object(self, Bucket, Key):
@@ -35,6 +46,7 @@ class FakeS3:
             raise failure("500", 500, "HeadObject")
         if Key not in self.buckets[Bucket]:
             raise failure("404", 404, "HeadObject")
+        return {"ETag": f'"of {Key}"', "ContentLength": 7, "VersionId": self.version}
 
 
 def failure(code, status, operation):
@@ -70,6 +82,23 @@ def test_what_a_listing_does_not_show_is_asked_for_and_missing():
     found = problems(s3, files(keys))
     assert {file.path: word for file, word in found.items()} == dict.fromkeys(gone, MISSING)
     assert gone <= set(s3.heads)
+
+
+def test_what_the_look_told_of_an_output_is_known_without_another_call():
+    keys = {f"made/{n}.txt" for n in range(30)}
+    s3 = FakeS3(b=keys, single={"one.txt"}, versioned={"two.txt"})
+    wanted = files(keys) + files(["one.txt"], "single") + files(["none.txt"], "single")
+    check = OutputCheck(s3)
+    check.problems(wanted)
+    s3.version = "v2"
+    check.problems(files(["two.txt"], "versioned"))
+    check.close()
+    calls = s3.lists, len(s3.heads)
+    assert check.found("s3://b/made/7.txt") == S3Object("of made/7.txt", None, 7)
+    assert check.found("s3://single/one.txt") == S3Object("of one.txt", None, 7)
+    assert check.found("s3://versioned/two.txt") == S3Object("of two.txt", "v2", 7)
+    assert check.found("s3://single/none.txt") is None
+    assert (s3.lists, len(s3.heads)) == calls
 
 
 @pytest.mark.parametrize("others", [0, 1, 7, 40, 400])

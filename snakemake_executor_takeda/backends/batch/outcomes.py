@@ -174,6 +174,7 @@ def facts(detail: Mapping[str, Any]) -> dict[str, Any]:
     container = detail.get("container") or {}
     found = {
         "job_id": detail.get("jobId"),
+        "image": container.get("image"),
         "log_stream": log_stream(detail),
         "container_instance": container.get("containerInstanceArn"),
         "task": container.get("taskArn"),
