@@ -24,7 +24,7 @@ $(VENV)/.installed: pyproject.toml requirements/dev.lock scripts/make-venv
 	@scripts/make-venv "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-$(VALIDATOR)/.installed: requirements/rocrate-validator.lock $(VENV)/.installed
+$(VALIDATOR)/.installed: requirements/rocrate-validator.lock | $(VENV)/.installed
 	@$(PYTHON) -m venv $(VALIDATOR)
 	@$(VALIDATOR)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

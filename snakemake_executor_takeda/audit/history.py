@@ -125,7 +125,9 @@ def _resumed(event: Event, detail: Event) -> str:
 def _placed(event: Event, detail: Event) -> str:
     why = "; ".join(detail.get("reasons") or ())
     asked = _amounts(detail.get("resources") or {})
-    parts = [f"placed on {event.get('target')}{f': {why}' if why else ''}"]
+    attempt = event.get("attempt") or 1
+    again = f"attempt {attempt}: " if attempt > 1 else ""
+    parts = [f"{again}placed on {event.get('target')}{f': {why}' if why else ''}"]
     if asked:
         parts.append(f"it asks for {asked}")
     if detail.get("container"):

@@ -92,7 +92,7 @@ def test_two_runs_are_one_chain_and_each_is_a_crate(project, capsys, monkeypatch
         "sent to here",
         "started",
         "failed",
-        "placed on here: default",
+        "attempt 2: placed on here: default",
     ]
     assert [one[: len(word)] for one, word in zip(sentences, words, strict=False)] == words
     assert sentences[-1] == "succeeded"

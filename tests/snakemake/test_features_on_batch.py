@@ -160,4 +160,11 @@ def test_everything_runs_as_it_is(project):
     lines = (project / ".snakemake/takeda/events.jsonl").read_text().splitlines()
     succeeded = [event for event in map(json.loads, lines) if event["event"] == "succeeded"]
     assert {event["rule"] for event in succeeded} >= {"raw", "from_function", "report", "split"}
+    (made,) = next(event for event in succeeded if event["rule"] == "report")["detail"]["outputs"]
+    told = s3.head_object(Bucket=bucket, Key="run/report.txt")
+    assert made == {
+        "uri": f"s3://{bucket}/run/report.txt",
+        "etag": told["ETag"].strip('"'),
+        "bytes": told["ContentLength"],
+    }
     assert not [key for key in keys if key.endswith("environment.json")], "removed at the end"
