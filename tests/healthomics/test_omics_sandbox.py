@@ -152,8 +152,8 @@ def test_an_unsafe_zip_fails(cloud: Cloud) -> None:
 def test_what_create_workflow_refuses(cloud: Cloud) -> None:
     with refused("ValidationException", "exactly one"):
         cloud.omics.create_workflow(engine="WDL")
-    with refused("ValidationException", "no engine NEXTFLOW"):
-        cloud.omics.create_workflow(engine="NEXTFLOW", definitionZip=packed(main__nf="x"))
+    with refused("ValidationException", "no engine CWL"):
+        cloud.omics.create_workflow(engine="CWL", definitionZip=packed(main__cwl="x"))
     with refused("ValidationException", "larger"):
         cloud.omics.create_workflow(engine="WDL", definitionZip=b"x" * 5_000_000)
 
@@ -169,7 +169,7 @@ def test_what_create_workflow_refuses(cloud: Cloud) -> None:
         ({"outputUri": "s3://no-such-bucket-x/y"}, "ValidationException", "does not exist"),
         ({"workflowId": "1"}, "ResourceNotFoundException", "workflow 1"),
         ({"workflowVersionName": "v9"}, "ResourceNotFoundException", "v9"),
-        ({"workflowType": "READY2RUN"}, "ValidationException", "private"),
+        ({"workflowType": "READY2RUN"}, "ResourceNotFoundException", "Ready2Run workflow"),
         ({"logLevel": "LOUD"}, "ValidationException", "enum"),
     ],
 )
