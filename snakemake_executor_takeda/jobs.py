@@ -10,6 +10,7 @@ from typing import Any
 
 from snakemake_executor_takeda.values import (
     ANY_LAUNCHER,
+    UNKNOWN,
     File,
     JobSpec,
     NamedFiles,
@@ -255,7 +256,11 @@ def _named_files(values: Any) -> tuple[NamedFiles, ...]:
 
 
 def _named_params(params: Any) -> dict[str, Any]:
-    return {str(name): value for name, value in params.items()}
+    """Snakemake's stand-in for a param that reads a file not there yet is a str; here it is UNKNOWN."""
+    return {
+        str(name): UNKNOWN if type(value).__name__ == "TBDString" else value
+        for name, value in params.items()
+    }
 
 
 def _input_bytes(job: Any) -> int | None:

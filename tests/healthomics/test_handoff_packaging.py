@@ -79,3 +79,27 @@ def test_a_definition_past_the_limit_is_refused(
     monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 500)
     with pytest.raises(TakedaError, match="HealthOmics takes 500"):
         package(DATA)
+
+
+@pytest.mark.parametrize(
+    ("first_line", "words"),
+    [("", "draft-2"), ("version 1.2", "is WDL 1.2; HealthOmics runs 1.0, 1.1, development")],
+)
+def test_a_version_that_healthomics_does_not_run(
+    tmp_path: Path, first_line: str, words: str
+) -> None:
+    (tmp_path / "main.wdl").write_text(f"{first_line}\nworkflow w {{ }}\n")
+    with pytest.raises(TakedaError, match=words):
+        package(tmp_path, "main.wdl")
+
+
+def test_an_input_of_a_call_is_declared_where_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "main.wdl").write_text(
+        "version 1.0\nworkflow w { call t }\ntask t { input { Int n = 1 } command { } }\n"
+    )
+    workflow = wdl.load(tmp_path / "main.wdl")
+    plain = packaging.build_package(workflow)
+    given = packaging.build_package(workflow, ["t.n"])
+    assert plain.parameter_template == {}
+    assert given.parameter_template == {"t.n": {"description": "Int", "optional": True}}
+    assert given.version != plain.version

@@ -195,7 +195,7 @@ def test_run_dir_keeps_logs(texts: Path) -> None:
     ("arguments", "code", "words"),
     [
         (("absent.wdl", "--output", "o", "x"), 1, "there is no WDL file absent.wdl"),
-        ((WORDS, "--output", "tabel", "x"), 1, "needs `label` (String), `texts`"),
+        ((WORDS, "--output", "tabel", "x"), 1, "needs `texts` (Array[File]+), `label`"),
         (
             (WORDS, "--input", "texts", "one.txt", "--param", "label=x", "--output", "tabel=x"),
             1,
@@ -204,7 +204,7 @@ def test_run_dir_keeps_logs(texts: Path) -> None:
         ((WORDS, "--input", "texts", "none.txt", "--output", "table", "x"), 1, "no input file"),
         ((WORDS, "--input", "texts", "s3://b/x", "--output", "table", "x"), 1, "local files only"),
         ((WORDS,), 2, "at least one --output"),
-        ((WORDS, "--param", "label", "--output", "table", "x"), 2, "--param label"),
+        ((WORDS, "--param", "share", "x", "--output", "table", "x"), 1, "wants Float?, not 'x'"),
         (
             (WORDS, "--input", "texts", "one.txt", "--input", "texts", "x", "--output", "o", "x"),
             2,

@@ -38,7 +38,11 @@ def test_a_wrong_word_is_answered_with_what_is_expected(
 
 
 @pytest.mark.parametrize(
-    "words", ["", "handoff", "handoff run-local", "policy", "policy check", "sandbox", "sandbox up"]
+    "words",
+    [
+        *("", "handoff", "handoff init", "handoff check", "handoff run-local"),
+        *("policy", "policy check", "sandbox", "sandbox up"),
+    ],
 )
 def test_every_help_has_an_example(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,10 @@ def deliver(s3: S3Client, deliveries: Sequence[Delivery]) -> None:
         if one.target.uri is None:
             raise TakedaError(f"output {one.target.path} has no place in S3")
         target = one.target.uri if one.member is None else join_s3_uri(one.target.uri, one.member)
-        if one.is_directory:
+        if one.content is not None:
+            bucket, key = split_s3_uri(target)
+            s3.put_object(Bucket=bucket, Key=key, Body=one.content)
+        elif one.is_directory:
             _copy_tree(s3, one.source, target)
         else:
             _copy(s3, one.source, target)
@@ -75,6 +79,8 @@ def deliver_benchmark(s3: S3Client, uri: str, seconds: float) -> None:
 
 def exists(s3: S3Client, one: Delivery) -> bool:
     """Whether what a delivery would copy is there."""
+    if one.content is not None:
+        return True
     bucket, key = split_s3_uri(one.source)
     prefix = key.rstrip("/") + "/" if one.is_directory else key
     listing = s3.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
@@ -129,6 +135,8 @@ def input_tags(s3: S3Client, uris: Sequence[str]) -> list[tuple[str, str]]:
 def _etag(s3: S3Client, uri: str) -> str | None:
     from botocore.exceptions import ClientError
 
+    if uri.endswith("/"):
+        return _tree_tag(s3, uri)
     bucket, key = split_s3_uri(uri)
     try:
         reply: Mapping[str, Any] = s3.head_object(Bucket=bucket, Key=key)
@@ -137,3 +145,23 @@ def _etag(s3: S3Client, uri: str) -> str | None:
             raise TakedaError(f"input {uri} is not there") from error
         return None  # The run's role may read what we may not.
     return str(reply["ETag"])
+
+
+def _tree_tag(s3: S3Client, uri: str) -> str | None:
+    """One tag over names and ETags of all that lies in a directory."""
+    from botocore.exceptions import ClientError
+
+    bucket, prefix = split_s3_uri(uri)
+    digest = hashlib.sha256()
+    empty = True
+    try:
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for item in page.get("Contents", []):
+                empty = False
+                digest.update(f"{item['Key']}\0{item['ETag']}\0".encode())
+    except ClientError as error:
+        if error_code(error) != "NoSuchBucket":
+            return None
+    if empty:
+        raise TakedaError(f"input {uri} is not there: nothing lies below it")
+    return digest.hexdigest()

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,13 +21,10 @@ from snakemake_executor_takeda.backends.base import (
     SubmissionError,
 )
 from snakemake_executor_takeda.backends.healthomics import (
+    definitions,
     delivery,
     diagnosis,
-    outputs,
-    packaging,
-    parameters,
     runs,
-    wdl,
 )
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
@@ -37,7 +33,6 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     FailureKind,
-    File,
     JobSpec,
     Outcome,
     Shape,
@@ -77,7 +72,7 @@ class HealthOmicsBackend:
         self._context = context
         self._lock = threading.Lock()
         self._is_silent = False
-        self._workflows: dict[Path, tuple[tuple[int, int], wdl.Workflow, packaging.Package]] = {}
+        self._definitions = definitions.Definitions((context.basedir, context.workdir))
         self._registries: dict[tuple[float, float], Registry] = {}
         self._watched: dict[str, _Watched] = {}
         self._uuids: dict[str, str] = {}
@@ -194,11 +189,11 @@ class HealthOmicsBackend:
     def _start(self, task: Task) -> runs.StartedRun:
         job = task.job
         options = self._options(task.target)
-        workflow, package, given = self._prepared(job)
+        prepared = self._prepared(job)
         request = runs.RunRequest(
-            registered=self._registry(options).ensure(package),
-            parameters=given,
-            input_tags=delivery.input_tags(self._s3, _tagged(job)),
+            registered=self._registry(options).ensure(prepared.package),
+            parameters=prepared.parameters,
+            input_tags=delivery.input_tags(self._s3, _tagged(prepared)),
             job=job,
             options=options,
         )
@@ -206,59 +201,25 @@ class HealthOmicsBackend:
             self._omics,
             request,
             self._context.run_id,
-            is_intact=lambda run: self._is_intact(run, workflow, job),
+            is_intact=lambda run: self._is_intact(run, prepared.definition, job),
         )
 
-    def _prepared(self, job: JobSpec) -> tuple[wdl.Workflow, packaging.Package, dict[str, Any]]:
+    def _prepared(self, job: JobSpec) -> definitions.Prepared:
         """The workflow, what is registered of it, and the run's parameters. Raises TakedaError."""
-        workflow, package = self._workflow(self._definition_path(job))
-        given = parameters.build_parameters(
-            workflow, job.inputs, job.params, address=_input_uri, where=job.source_line
-        )
-        outputs.check_outputs(workflow, job.outputs, job.source_line)
-        for file in (file for named in job.outputs for file in named.files):
-            if not (file.uri or "").startswith("s3://"):
-                raise TakedaError(_no_s3(job, "output", file))
-        runs.check_size(given, job.source_line)
-        return workflow, package, given
+        prepared = definitions.prepare(job, self._definitions)
+        runs.check_size(prepared.parameters, job.source_line)
+        return prepared
 
-    def _is_intact(self, run: Mapping[str, Any], workflow: wdl.Workflow, job: JobSpec) -> bool:
+    def _is_intact(
+        self, run: Mapping[str, Any], definition: definitions.Definition, job: JobSpec
+    ) -> bool:
         """Whether what a run completed earlier has left is still all there."""
         try:
             produced = delivery.read_outputs(self._s3, run["runOutputUri"])
-            found = outputs.match_outputs(workflow, job.outputs, produced, job.source_line)
+            found = definition.match_outputs(job.outputs, produced, job.source_line)
             return all(delivery.exists(self._s3, one) for one in found)
         except TakedaError:
             return False
-
-    def _definition_path(self, job: JobSpec) -> Path:
-        given = str(job.resources.get("handoff", ""))
-        if not given:
-            raise TakedaError(
-                f"{job.source_line}: rule {job.rule} has no `handoff` resource; "
-                'HealthOmics runs what a rule hands off: resources: handoff="main.wdl"'
-            )
-        if given.startswith("ready2run:") or not given.endswith(".wdl"):
-            raise TakedaError(
-                f"{job.source_line}: handoff={given!r} is not supported yet; name a .wdl file"
-            )
-        looked_at = [base / given for base in (self._context.basedir, self._context.workdir)]
-        for path in looked_at:
-            if path.is_file():
-                return path.resolve()
-        raise TakedaError(
-            f"{job.source_line}: handoff={given!r} does not exist; looked for "
-            + " and ".join(dict.fromkeys(str(path) for path in looked_at))
-        )
-
-    def _workflow(self, path: Path) -> tuple[wdl.Workflow, packaging.Package]:
-        stat = path.stat()
-        stamp = (stat.st_mtime_ns, stat.st_size)
-        known = self._workflows.get(path)
-        if known is None or known[0] != stamp:
-            workflow = wdl.load(path)
-            known = self._workflows[path] = (stamp, workflow, packaging.build_package(workflow))
-        return known[1], known[2]
 
     def _registry(self, options: HealthOmicsOptions) -> Registry:
         key = (options.registration_poll_seconds, options.registration_timeout_seconds)
@@ -305,10 +266,10 @@ class HealthOmicsBackend:
         if run["status"] != "COMPLETED":
             return diagnosis.diagnose(self._omics, self._logs, run)
         job = task.job
-        workflow, _ = self._workflow(self._definition_path(job))
+        definition = self._definitions.of(job)
         try:
             produced = delivery.read_outputs(self._s3, run["runOutputUri"])
-            found = outputs.match_outputs(workflow, job.outputs, produced, job.source_line)
+            found = definition.match_outputs(job.outputs, produced, job.source_line)
             delivery.deliver(self._s3, found)
             if job.benchmark and job.benchmark.uri:
                 seconds = diagnosis.wall_time(run) or 0.0
@@ -397,31 +358,9 @@ class HealthOmicsBackend:
         return target.options
 
 
-def _input_uri(file: File) -> str:
-    if not (file.uri or "").startswith(("s3://", "omics://")):
-        raise TakedaError(
-            f"input {file.path} is not in S3, where HealthOmics reads it; "
-            "use `default-storage-provider: s3` or wrap it in storage.s3()"
-        )
-    return str(file.uri)
-
-
-def _no_s3(job: JobSpec, what: str, file: File) -> str:
-    return (
-        f"{job.source_line}: {what} {file.path} is not in S3, which a hand-off needs; "
-        "use `default-storage-provider: s3`"
-    )
-
-
-def _tagged(job: JobSpec) -> list[str]:
+def _tagged(prepared: definitions.Prepared) -> list[str]:
     """Inputs whose ETag is asked for: one cheap call each, as long as they are not thousands."""
-    uris = [
-        file.uri
-        for named in job.inputs
-        if named.name is not None
-        for file in named.files
-        if file.uri and file.uri.startswith("s3://") and not file.is_directory
-    ]
+    uris = [uri for uri in prepared.used if uri.startswith("s3://")]
     return uris if len(uris) <= _MAX_TAGGED_INPUTS else []
 
 

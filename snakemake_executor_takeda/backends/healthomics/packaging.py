@@ -8,12 +8,15 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from snakemake_executor_takeda.backends.healthomics.wdl import Workflow
+from snakemake_executor_takeda.backends.healthomics.wdl import Workflow, documents
 from snakemake_executor_takeda.values import TakedaError
+
+WDL_VERSIONS = ("1.0", "1.1", "development")
+"""What HealthOmics runs, by AWS's guide; each file has to say it in its first line."""
 
 MAX_ZIP_BYTES = 4_400_000
 """What CreateWorkflow takes inline; a bigger definition has to come from S3."""
@@ -36,12 +39,31 @@ class Package:
     parameter_template: Mapping[str, Mapping[str, str | bool]]
 
 
-def build_package(workflow: Workflow) -> Package:
+def check_version(workflow: Workflow) -> None:
+    """Raises TakedaError for a version of WDL that HealthOmics does not run."""
+    for document in documents(workflow.document):
+        version = str(document.effective_wdl_version)
+        if version in WDL_VERSIONS:
+            continue
+        said = "says no version, which makes it draft-2" if version == "draft-2" else version
+        if said == version:
+            said = f"is WDL {version}"
+        newer = "development" if version == "1.2" else "1.0"
+        raise TakedaError(
+            f"{document.pos.abspath} {said}; HealthOmics runs {', '.join(WDL_VERSIONS)}: "
+            f"write `version {newer}` in its first line, and what that takes"
+        )
+
+
+def build_package(workflow: Workflow, given: Iterable[str] = ()) -> Package:
     """Zip a workflow, byte for byte the same each time and on each machine.
 
     Files from outside the main file's directory go below `__outside_wdl/` and the imports are
-    rewritten to match. Raises TakedaError for a definition past the service's limit.
+    rewritten to match. `given` are names of the run's parameters: inputs of calls among them are
+    declared, too. Raises TakedaError for a definition past the service's limit, or of a version of
+    WDL that it does not run.
     """
+    check_version(workflow)
     sources = _sources(workflow)
     main = workflow.path.name
     template: dict[str, dict[str, str | bool]] = {
@@ -49,7 +71,10 @@ def build_package(workflow: Workflow) -> Package:
             "description": f"{one.type}: {one.description}"[:256].rstrip(": "),
             "optional": not one.required,
         }
-        for one in workflow.inputs.values()
+        for one in (
+            *workflow.inputs.values(),
+            *(workflow.nested[name] for name in sorted(given) if name in workflow.nested),
+        )
     }
     packed = _zip(sources)
     if len(packed) > MAX_ZIP_BYTES:

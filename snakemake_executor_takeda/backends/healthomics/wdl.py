@@ -22,6 +22,8 @@ class Input:
     required: bool
     """False where the type is optional or a default is declared."""
     description: str = ""
+    default: str | None = None
+    """The default as the WDL writes it, None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Output:
 
     name: str
     type: Any
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,33 @@ class Workflow:
     path: Path
     name: str
     inputs: Mapping[str, Input]
+    """Its own, in the order of the file, and those of calls that it requires, as `call.input`."""
     outputs: Mapping[str, Output]
     document: Any = field(repr=False, compare=False)
     """The `WDL.Tree.Document`, its imports loaded and type-checked."""
+    nested: Mapping[str, Input] = field(default_factory=dict)
+    """Optional inputs of its calls, as `call.input` or `call.call.input`, where it lets them be set."""
+
+    @property
+    def version(self) -> str:
+        """Of the language: `1.0`, `1.1`, `1.2`, `development` or `draft-2`."""
+        return str(self.document.effective_wdl_version)
+
+    @property
+    def description(self) -> str:
+        """What the workflow's `meta` says of it, on one line."""
+        return _description(str(self.document.workflow.meta.get("description") or ""))
+
+    def find(self, name: str) -> Input | None:
+        """The input that a rule means by a name.
+
+        A dot is no part of a keyword: `align__threads` is `align.threads`. Nor is a word of Python or
+        Snakemake: `count_` is `count`.
+        """
+        every = {**self.nested, **self.inputs}
+        dotted = name.replace("__", ".")
+        spellings = (name, dotted, name.removesuffix("_"), dotted.removesuffix("_"))
+        return next((every[one] for one in spellings if one in every), None)
 
 
 def load(path: Path) -> Workflow:
@@ -71,35 +98,33 @@ def load(path: Path) -> Workflow:
             f"{path} holds no workflow, only tasks; add `workflow … {{ call … }}` around the task"
         )
     required = {binding.name for binding in workflow.required_inputs}
-    # Names with a dot are inputs of calls, and `_runtime` is miniwdl's own: no part of a signature.
-    unbound = sorted(name for name in required if "." in name)
-    if unbound:
-        raise TakedaError(
-            f"{_position(workflow.pos)}: workflow {workflow.name} leaves the call input "
-            f"{', '.join(unbound)} open; declare it as an input of the workflow and pass it on"
-        )
-    inputs = {
-        binding.name: Input(
-            binding.name,
+    _refuse_open_calls(workflow, sorted(name for name in required if "." in name))
+    inputs: dict[str, Input] = {}
+    nested: dict[str, Input] = {}
+    for binding in workflow.available_inputs:
+        name = binding.name
+        # `_runtime` and the like are miniwdl's own: no part of a signature.
+        if name.rpartition(".")[2].startswith("_"):
+            continue
+        declared = Input(
+            name,
             binding.value.type,
-            binding.name in required,
-            _description(workflow.parameter_meta.get(binding.name)),
+            name in required,
+            _description(workflow.parameter_meta.get(name)),
+            None if binding.value.expr is None else str(binding.value.expr),
         )
-        for binding in workflow.available_inputs
-        if "." not in binding.name and not binding.name.startswith("_")
-    }
+        if "." not in name or declared.required:
+            inputs[name] = declared
+        elif _shut_at(workflow, name) is None:
+            nested[name] = declared
     outputs = {
-        binding.name: Output(binding.name, binding.value)
+        binding.name: Output(
+            binding.name, binding.value, _description(workflow.parameter_meta.get(binding.name))
+        )
         for binding in workflow.effective_outputs
         if "." not in binding.name
     }
-    return Workflow(
-        path,
-        workflow.name,
-        dict(sorted(inputs.items())),
-        dict(sorted(outputs.items())),
-        document,
-    )
+    return Workflow(path, workflow.name, inputs, outputs, document, nested)
 
 
 def documents(document: Any) -> Iterator[Any]:
@@ -120,6 +145,57 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
         return f" Did you mean `{close[0]}`?"
     return f" There are: {', '.join(known)}." if known else " There are none."
+
+
+def holds_files(wanted: Any) -> bool:
+    """Whether a value of the type is, or may have in it, a File or Directory."""
+    import WDL
+
+    if isinstance(wanted, (WDL.Type.File, WDL.Type.Directory)):
+        return True
+    if isinstance(wanted, WDL.Type.StructInstance):
+        return any(holds_files(one) for one in (wanted.members or {}).values())
+    return any(holds_files(one) for one in wanted.parameters)
+
+
+def _refuse_open_calls(workflow: Any, names: list[str]) -> None:
+    shut = {name: _shut_at(workflow, name) for name in names}
+    found = [name for name, where in shut.items() if where is not None]
+    if found:
+        raise TakedaError(
+            f"{_position(workflow.pos)}: workflow {workflow.name} leaves the call input "
+            f"{', '.join(found)} open; declare it as an input of the workflow and pass it on, "
+            "or write `meta { allowNestedInputs: true }` in it"
+        )
+
+
+def _shut_at(workflow: Any, name: str) -> Any:
+    """The first workflow on the way to `call.….input` that does not let inputs of its calls be set
+    from outside. WDL 1.0 has no such rule; since 1.1 it is said in `meta`, since 1.2 in `hints`."""
+    import WDL
+
+    at = workflow
+    for call in name.split(".")[:-1]:
+        said = [at.meta, getattr(at, "hints", None) or {}]
+        words = ("allowNestedInputs", "allow_nested_inputs")
+        allowed = any(str(one.get(word)).lower() == "true" for one in said for word in words)
+        if at.effective_wdl_version not in ("draft-2", "1.0") and not allowed:
+            return at
+        callee = next((one.callee for one in _calls(at) if one.name == call), None)
+        if not isinstance(callee, WDL.Tree.Workflow):
+            return None
+        at = callee
+    return None
+
+
+def _calls(section: Any) -> Iterator[Any]:
+    import WDL
+
+    for one in section.body:
+        if isinstance(one, WDL.Tree.Call):
+            yield one
+        elif isinstance(one, WDL.Tree.WorkflowSection):
+            yield from _calls(one)
 
 
 async def _read_local_source(uri: str, path: list[str], importer: Any) -> Any:

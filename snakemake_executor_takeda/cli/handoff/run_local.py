@@ -1,4 +1,4 @@
-"""`takeda handoff`: WDL workflows outside AWS."""
+"""`takeda handoff run-local`: the workflow of a rule on this machine, by the same mapping."""
 
 from __future__ import annotations
 
@@ -22,20 +22,13 @@ if TYPE_CHECKING:
 _DRAFT = ".takeda-handoff-"
 
 
-def register(subparsers: argparse._SubParsersAction[Any]) -> None:
-    parser = subparsers.add_parser(
-        "handoff",
-        help="run the workflows that rules hand off",
-        description="The WDL workflows that rules hand off to HealthOmics, on this machine.",
-        epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
-        "--output vcf calls.vcf",
-    )
-    commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")
+def register(commands: argparse._SubParsersAction[Any]) -> None:
     local = commands.add_parser(
         "run-local",
         help="run a WDL workflow on this machine",
         description="Run a WDL workflow on this machine with the inputs and outputs of a rule, "
-        "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE.",
+        "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE. A compound value "
+        "is given as JSON, or as Python writes it.",
         epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
         "--param ploidy 1 --output vcf calls.vcf",
     )
@@ -43,6 +36,11 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     named = {"action": "append", "nargs": "+", "default": []}
     local.add_argument("--input", metavar=("NAME", "PATH"), help="files of one input", **named)
     local.add_argument("--param", metavar=("NAME", "VALUE"), help="value(s) of one input", **named)
+    local.add_argument(
+        "--input-json",
+        metavar="FILE",
+        help="values by input name, as a JSON file or text; --input and --param come before them",
+    )
     local.add_argument(
         "--output", metavar=("NAME", "PATH"), help="where the files of one output go", **named
     )
@@ -66,23 +64,31 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run_local(args: argparse.Namespace) -> int:
-    from snakemake_executor_takeda.backends.healthomics import outputs, parameters, wdl
+    from snakemake_executor_takeda.backends.healthomics import (
+        files,
+        input_json,
+        outputs,
+        parameters,
+        wdl,
+    )
+    from snakemake_executor_takeda.backends.healthomics.mistakes import refuse
     from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed, run_workflow
 
     inputs = [
-        NamedFiles(name, tuple(_local_file(path) for path in paths), is_list=len(paths) != 1)
+        NamedFiles(name, tuple(File(path, None) for path in paths if path), len(paths) != 1)
         for name, paths in _pairs(args.parser, args.input, "--input", least=0)
     ]
-    params = {
-        name: values[0] if len(values) == 1 else values
-        for name, values in _pairs(args.parser, args.param, "--param")
-    }
+    words = _pairs(args.parser, args.param, "--param", least=0)
     wanted = _wanted_outputs(args)
     workflow = wdl.load(args.wdl)
-    given = parameters.build_parameters(
-        workflow, inputs, params, address=lambda file: str(Path(file.path).resolve())
+    given, mistakes = parameters.collect_parameters(
+        workflow,
+        inputs,
+        {name: parameters.from_words(workflow, name, values) for name, values in words},
+        files=files.LocalFiles(),
+        defaults=input_json.read(args.input_json, workflow.name, [Path.cwd(), args.wdl.parent]),
     )
-    outputs.check_outputs(workflow, wanted)
+    refuse([*mistakes, *outputs.output_mistakes(workflow, wanted)])
     with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
         try:
             produced = run_workflow(
@@ -142,14 +148,6 @@ def _wanted_outputs(args: argparse.Namespace) -> list[NamedFiles]:
     return wanted
 
 
-def _local_file(path: str) -> File:
-    if "://" in path:
-        raise TakedaError(f"{path} is not on this machine; run-local reads local files only")
-    if not Path(path).exists():
-        raise TakedaError(f"there is no input file {path}")
-    return File(path, None, Path(path).is_dir())
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end the command as Ctrl-C does: tasks ended, directories removed."""
@@ -184,8 +182,14 @@ def _run_directory(kept: Path | None, wanted: Sequence[NamedFiles]) -> Iterator[
 
 def _movable(delivery: Delivery, deliveries: Sequence[Delivery], run_dir: Path) -> bool:
     """True for what the run made and no other output holds or is part of; the rest is copied."""
+    if delivery.content is not None:
+        return False
     source = Path(delivery.source).resolve()
-    others = [Path(one.source).resolve() for one in deliveries if one is not delivery]
+    others = [
+        Path(one.source).resolve()
+        for one in deliveries
+        if one is not delivery and one.content is None
+    ]
     return source.is_relative_to(run_dir.resolve()) and not any(
         source.is_relative_to(other) or other.is_relative_to(source) for other in others
     )
@@ -201,7 +205,9 @@ def _place(delivery: Delivery, *, move: bool) -> None:
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=target.parent))
     try:
         fresh = draft / target.name
-        if move:
+        if delivery.content is not None:
+            fresh.write_bytes(delivery.content)
+        elif move:
             shutil.move(source, fresh)
         elif delivery.is_directory:
             shutil.copytree(source, fresh)
