@@ -92,8 +92,6 @@ class Batches:
         default, settings = params["defaultRunSetting"], params["batchRunSettings"]
         if default.get("workflowType") == "READY2RUN":
             raise invalid("batches of runs are not supported with Ready2Run workflows")
-        if len(settings) != 1:
-            raise invalid("give exactly one of inlineSettings and s3UriSettings")
         inline = settings.get("inlineSettings")
         etag = None if inline is not None else self._etag(settings["s3UriSettings"])
         # An output location may come with each run only.
