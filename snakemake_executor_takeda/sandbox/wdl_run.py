@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections import deque
@@ -89,11 +90,12 @@ def run_workflow(
     except WDL.Error.InputError as error:
         raise TakedaError(f"workflow {workflow.name}: {error}") from error
     run_dir.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"run_dir": f"{run_dir}/."}
     try:
-        options: dict[str, Any] = {"run_dir": f"{run_dir}/."}
-        if cache is not None:
-            options["_cache"] = cache(cfg, logger)
-        _, outputs = WDL.runtime.run(cfg, target, inputs, **options)
+        with contextlib.ExitStack() as cleanup:
+            if cache is not None:
+                options["_cache"] = cleanup.enter_context(cache(cfg, logger))
+            _, outputs = WDL.runtime.run(cfg, target, inputs, **options)
     except RunFailed as error:
         raise _explain(error) from error
     result: dict[str, Any] = WDL.values_to_json(outputs, namespace=workflow.name)

@@ -11,9 +11,9 @@ from WDL.runtime.error import Terminated
 
 from snakemake_executor_takeda.sandbox import processes
 from snakemake_executor_takeda.sandbox.faults import KINDS, OMICS_REASONS, parse
-from snakemake_executor_takeda.sandbox.omics import images, manifest, nextflow
+from snakemake_executor_takeda.sandbox.omics import engine, images, manifest, nextflow
 from snakemake_executor_takeda.sandbox.omics.mishaps import REASONS
-from snakemake_executor_takeda.sandbox.omics.tasks import describe, instance_type
+from snakemake_executor_takeda.sandbox.omics.tasks import describe, found_tasks, instance_type
 from snakemake_executor_takeda.sandbox.wdl_allowance import Allowance
 from snakemake_executor_takeda.sandbox.wdl_run import GROUP_LIMITS
 from snakemake_executor_takeda.values import TakedaError
@@ -24,6 +24,21 @@ def test_every_reason_can_be_asked_for() -> None:
     assert KINDS["omics-failure"].variants == OMICS_REASONS
     (fault,) = parse(["omics-failure=1"])
     assert fault.variant == "SERVICE_ERROR"
+
+
+@pytest.mark.parametrize("reason", OMICS_REASONS)
+def test_every_reason_fails_a_run_in_its_phase(reason: str, tmp_path: Path) -> None:
+    request, phase = {"failure": reason, "region": "us-east-1"}, REASONS[reason].phase
+    for other in {"import", "task", "export"} - {phase}:
+        engine._fail_if_asked(request, other, "t", tmp_path)
+    engine._fail_if_asked({"failure": None}, phase)
+    given = ("t", tmp_path) if phase == "task" else ()
+    with pytest.raises(engine.RunFailed) as failure:
+        engine._fail_if_asked(request, phase, *given)
+    assert failure.value.failure_reason == reason
+    assert "{" not in str(failure.value)
+    found = [describe(record, run_is_over=True) for _, record in found_tasks(tmp_path)]
+    assert [task["failureReason"] for task in found] == ([reason] if phase == "task" else [])
 
 
 @pytest.mark.parametrize(

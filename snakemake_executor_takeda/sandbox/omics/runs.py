@@ -98,7 +98,7 @@ class Runs:
     def begin(self, params: Mapping[str, Any]) -> str:
         """Start a run; gives `id/uuid`. Raises ServiceError for what StartRun refuses."""
         definition = self.check(params)
-        if definition["_checks_parameters"]:
+        if definition.get("_checks_parameters", True):
             template = definition.get("parameterTemplate") or {}
             parameters.check_parameters(params.get("parameters", {}), template)
         run_id, run_uuid = self._store.new_id("run"), str(uuid.uuid4())

@@ -208,7 +208,7 @@ class Supervisor:
         (directory / "request.json").write_text(
             json.dumps(
                 {
-                    "engine": run["_engine"],
+                    "engine": run.get("_engine", "WDL"),
                     "definition": run["_definition"],
                     "parameters": run.get("parameters", {}),
                     "engine_settings": run.get("engineSettings"),
