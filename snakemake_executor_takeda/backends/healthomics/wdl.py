@@ -89,7 +89,10 @@ def load(path: Path) -> Workflow:
         WDL.Error.ValidationError,
         WDL.Error.MultipleValidationErrors,
     ) as error:
-        raise TakedaError(f"{path.name} is not valid WDL\n" + _findings(error)) from error
+        found = _findings(error)
+        listing = "\n".join(f"  {one}" for one in found)
+        said = f": {found[0]}" if len(found) == 1 else f"\n{listing}"
+        raise TakedaError(f"{path.name} is not valid WDL{said}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise TakedaError(f"{path} cannot be read: {error}") from error
     workflow = document.workflow
@@ -208,26 +211,27 @@ async def _read_local_source(uri: str, path: list[str], importer: Any) -> Any:
     return await WDL.read_source_default(uri, path, importer)
 
 
-def _findings(error: Any) -> str:
+def _findings(error: Any) -> list[str]:
+    """One line for each mistake, with its file and line."""
     nested = getattr(error, "exceptions", None)
     if nested:
-        return "\n".join(_findings(one) for one in nested)
+        return [line for one in nested for line in _findings(one)]
     message = " ".join(str(error).split())
     cause = error.__cause__
-    if cause is not None and hasattr(cause, "pos"):
+    if cause is not None and (hasattr(cause, "pos") or getattr(cause, "exceptions", None)):
         return _findings(cause)
     if isinstance(cause, TakedaError):
-        return f"  {cause}"
-    if isinstance(cause, OSError):
+        message = str(cause)
+    elif isinstance(cause, OSError):
         message += f": {cause.strerror or cause}"
-    return f"  {_position(error.pos)}: {message}"
+    return [f"{_position(error.pos)}: {message}"]
 
 
 def _position(pos: Any) -> str:
     path = os.path.relpath(pos.abspath) if pos.abspath.startswith("/") else pos.abspath
     if path.startswith("../.."):
         path = pos.abspath
-    return f"{path}:{pos.line}"
+    return f"{path}:{pos.line}" if pos.line else path
 
 
 def _description(meta: Any) -> str:

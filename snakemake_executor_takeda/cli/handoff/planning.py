@@ -177,7 +177,9 @@ def _told(error: BaseException, linemaps: Mapping[str, Mapping[int, int]]) -> st
 
     file, line = getattr(error, "snakefile", None), getattr(error, "lineno", None)
     if isinstance(error, SyntaxError):
-        file, text = error.filename, f"{error.msg}: {(error.text or '').strip()}"
+        file, text = error.filename, error.msg
+        if error.text:
+            text += f": {error.text.strip()}"
     else:
         text = str(error).strip() or type(error).__name__
         if file is None and (origin := get_exception_origin(error, linemaps)):
