@@ -114,7 +114,7 @@ def _sources(workflow: Workflow) -> dict[str, bytes]:
     from WDL import Zip
 
     with contextlib.ExitStack() as cleanup:
-        root = Path(Zip.build_source_dir(cleanup, workflow.document, logging.getLogger(__name__)))
+        root = Path(Zip.build_source_dir(cleanup, workflow.document, _quiet_logger()))
         found = {
             path.relative_to(root).as_posix(): path.read_bytes()
             for path in sorted(root.rglob("*"))
@@ -124,6 +124,13 @@ def _sources(workflow: Workflow) -> dict[str, bytes]:
         if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
             raise TakedaError(f"{workflow.path} imports {path}, which cannot be packaged")
     return found
+
+
+def _quiet_logger() -> logging.Logger:
+    """miniwdl warns of imports that move, which is no one's mistake."""
+    logger = logging.getLogger(__name__)
+    logger.setLevel(logging.ERROR)
+    return logger
 
 
 def _zip(sources: Mapping[str, bytes]) -> bytes:

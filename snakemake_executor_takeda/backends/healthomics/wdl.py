@@ -97,9 +97,12 @@ def load(path: Path) -> Workflow:
         raise TakedaError(f"{path} cannot be read: {error}") from error
     workflow = document.workflow
     if workflow is None:
-        raise TakedaError(
-            f"{path} holds no workflow, only tasks; add `workflow … {{ call … }}` around the task"
+        advice = (
+            "only tasks; add `workflow … { call … }` around the task"
+            if document.tasks
+            else "no task either; hand off the file that imports it"
         )
+        raise TakedaError(f"{path} holds no workflow, {advice}")
     required = {binding.name for binding in workflow.required_inputs}
     _refuse_open_calls(workflow, sorted(name for name in required if "." in name))
     inputs: dict[str, Input] = {}
