@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -174,15 +175,21 @@ def test_lists_take_one_filter(omics: Omics) -> None:
     omics.engine.is_open = True
 
 
-def test_a_batch_goes_on_after_a_restart(omics: Omics) -> None:
+@pytest.mark.parametrize("died", [False, True])
+def test_a_batch_goes_on_after_a_restart(omics: Omics, died: bool) -> None:
     """Each run is started once, be it before or after."""
     omics.set_fault("omics-quotas=0.5", call="StartRun")
     batch_id = omics.batch(omics.workflow(), ["a", "b", "c"])
     wait_for(lambda: rows(omics, batch_id))
     omics.stop()
     omics.faults.clear()
+    if died:  # after the run had been started, before that was written down
+        with sqlite3.connect(omics.folder / "state.sqlite") as connection:
+            connection.execute("delete from omics_records where kind = 'batchrun'")
+        connection.close()
     omics.engine.is_open = True
     omics.start()
     wait_for(lambda: omics.batch_status(batch_id) == "PROCESSED")
     names = sorted(item["name"] for item in omics.call("ListRuns")["items"])
     assert names == ["a", "b", "c"]
+    assert set(rows(omics, batch_id)) == {"a", "b", "c"}

@@ -133,13 +133,13 @@ def instance_type(cpus: int, memory_gib: int, gpus: int = 0, accelerator: str | 
             and not (family == "g4dn" and size == "24xlarge")
         ]
         return min(fits)[1] if fits else f"omics.{family}.12xlarge"
-    fits = [
+    sizes = [
         (size_cpus, gib, f"omics.{family}.{size}")
         for family, gib in _GIB_PER_CPU.items()
         for size, size_cpus in _SIZES
         if size_cpus >= cpus and size_cpus * gib >= memory_gib
     ]
-    return min(fits)[2] if fits else "omics.r.24xlarge"
+    return min(sizes)[2] if sizes else "omics.r.24xlarge"
 
 
 def write_task_log(directory: Path, task: Mapping[str, Any], target: Path) -> None:
