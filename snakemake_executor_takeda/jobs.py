@@ -52,6 +52,7 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
         outputs=_named_files(job.output) if not is_group else _positional(job.output),
         params=_named_params(job.params) if handoff and not is_group else {},
         benchmark=_file(job.benchmark) if not is_group and job.benchmark else None,
+        logs=tuple(_file(f) for f in job.log) if handoff and not is_group else (),
         input_bytes=_input_bytes(job) if with_input_size else None,
         source_line=source_line,
         is_group=is_group,

@@ -99,6 +99,8 @@ class JobSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     """Named params as Snakemake evaluated them."""
     benchmark: File | None = None
+    logs: tuple[File, ...] = ()
+    """The rule's `log:`, where the job is a hand-off."""
     input_bytes: int | None = None
     """Size of the inputs where it is known without a remote call."""
     source_line: str = ""

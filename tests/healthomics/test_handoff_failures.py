@@ -29,9 +29,9 @@ GOOD = {"role_arn": "arn:aws:iam::123456789012:role/omics", "output_uri": "s3://
     ],
 )
 def test_failure_reasons(reason: str, tasks: tuple[str, ...], kind: FailureKind) -> None:
-    found, advice = classify(reason, tasks)
-    assert found == kind
-    assert advice
+    found = classify(reason, tasks)
+    assert found.kind == kind
+    assert found.advice
 
 
 def test_refusals() -> None:

@@ -12,6 +12,7 @@ from snakemake_executor_takeda.backends.healthomics import (
     outputs,
     packaging,
     parameters,
+    repositories,
     wdl,
 )
 from snakemake_executor_takeda.backends.healthomics.files import (
@@ -23,6 +24,7 @@ from snakemake_executor_takeda.backends.healthomics.files import (
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, Mistakes, refuse
 from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
+from snakemake_executor_takeda.backends.healthomics.repositories import Repositories
 from snakemake_executor_takeda.values import UNKNOWN, JobSpec, NamedFiles, TakedaError
 
 
@@ -71,6 +73,12 @@ class Definition(Protocol):
         """Its main file."""
         ...
 
+    @property
+    def lists_outputs(self) -> bool:
+        """True where a run says by the outputs' names what it produced; `match_outputs` gets the URIs of
+        all that it left, by their paths, otherwise."""
+        ...
+
     def signature(self) -> Signature: ...
 
     def parameters(
@@ -97,13 +105,16 @@ class Definition(Protocol):
         """The paths of files in a value of an input; empty where the value does not fit it."""
         ...
 
-    def package(self, given: Mapping[str, Any]) -> Package:
-        """What is registered of it, for a run with these parameters. Raises TakedaError."""
+    def package(self, given: Mapping[str, Any]) -> Package | None:
+        """What is registered of it, for a run with these parameters; None where AWS has done that.
+        Raises TakedaError."""
         ...
 
 
 class WdlDefinition:
     """A WDL file and all it imports."""
+
+    lists_outputs = True
 
     def __init__(self, workflow: wdl.Workflow) -> None:
         self.workflow = workflow
@@ -182,8 +193,15 @@ _OPENERS: Mapping[str, Callable[[Path], Definition]] = {
 class Definitions:
     """Definitions by what a rule's `handoff` says, each read once as long as its file is the same."""
 
-    def __init__(self, look_in: Sequence[Path]) -> None:
+    def __init__(
+        self, look_in: Sequence[Path], ready2run: Callable[[str, str], Definition] | None = None
+    ) -> None:
+        """`ready2run` gives the workflow that a `ready2run:ID` names, of the rule at a line."""
         self.look_in = tuple(look_in)
+        self._ready2run = ready2run
+        self._repositories = Repositories(
+            self.look_in[-1] / ".snakemake" / "takeda" / "repositories"
+        )
         self._known: dict[Path, tuple[tuple[int, int], Definition]] = {}
 
     def of(self, job: JobSpec) -> Definition:
@@ -194,11 +212,24 @@ class Definitions:
                 f"{job.source_line}: rule {job.rule} has no `handoff` resource; "
                 'HealthOmics runs what a rule hands off: resources: handoff="main.wdl"'
             )
-        if given.startswith("ready2run:") or Path(given).suffix not in _OPENERS:
+        if given.startswith("ready2run:"):
+            if self._ready2run is None:
+                raise TakedaError(
+                    f"{job.source_line}: handoff={given!r}: only HealthOmics knows what it takes; a run "
+                    "asks there before it starts anything"
+                )
+            return self._ready2run(given, job.source_line)
+        if Path(given).suffix not in _OPENERS:
             raise TakedaError(
                 f"{job.source_line}: handoff={given!r} is not supported yet; name a .wdl file"
             )
-        path = look_up(given, self.look_in)
+        path: Path | None
+        if given.startswith(repositories.PREFIX):
+            path = self._repositories.file(
+                repositories.parse(given, job.source_line), job.source_line
+            )
+        else:
+            path = look_up(given, self.look_in)
         if path is None:
             places = " and ".join(dict.fromkeys(str(one / given) for one in self.look_in))
             raise TakedaError(
@@ -217,7 +248,8 @@ class Prepared:
     """A rule that fits its workflow."""
 
     definition: Definition
-    package: Package
+    package: Package | None
+    """None for a workflow that AWS has registered."""
     parameters: Mapping[str, Any]
     used: tuple[str, ...]
     """Addresses of all files that the parameters name; that of a directory ends with `/`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.aws import error_code, join_s3_uri, split_s3_uri
 from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
-from snakemake_executor_takeda.values import TakedaError
+from snakemake_executor_takeda.values import File, TakedaError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -51,6 +52,17 @@ def read_outputs(s3: S3Client, run_output_uri: str) -> dict[str, Any]:
     raise TakedaError(f"the run left no {' or '.join(_OUTPUT_LISTS)} below {run_output_uri}")
 
 
+def all_outputs(s3: S3Client, run_output_uri: str) -> dict[str, str]:
+    """The URI of every object that the run left, by its path below the run's folder, logs apart."""
+    bucket, prefix = split_s3_uri(run_output_uri.rstrip("/") + "/")
+    return {
+        name: f"s3://{bucket}/{item['Key']}"
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        for item in page.get("Contents", [])
+        if (name := item["Key"][len(prefix) :]) and not name.startswith("logs/")
+    }
+
+
 def deliver(s3: S3Client, deliveries: Sequence[Delivery]) -> None:
     """Copy each within S3. Raises TakedaError for what the run named but did not leave."""
     for one in deliveries:
@@ -89,6 +101,7 @@ def exists(s3: S3Client, one: Delivery) -> bool:
 
 
 def _copy(s3: S3Client, source: str, target: str) -> None:
+    """One call up to _MULTIPART_FROM_BYTES; above that UploadPartCopy, part by part, side by side."""
     from boto3.s3.transfer import TransferConfig
     from botocore.exceptions import ClientError
 
@@ -165,3 +178,14 @@ def _tree_tag(s3: S3Client, uri: str) -> str | None:
     if empty:
         raise TakedaError(f"input {uri} is not there: nothing lies below it")
     return digest.hexdigest()
+
+
+def write_log(s3: S3Client, log: File, workdir: Path, text: str) -> None:
+    """Put a rule's log where Snakemake looks for it: in S3, or below the working directory."""
+    if log.uri is not None and log.uri.startswith("s3://"):
+        bucket, key = split_s3_uri(log.uri)
+        s3.put_object(Bucket=bucket, Key=key, Body=text.encode())
+        return
+    path = workdir / log.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

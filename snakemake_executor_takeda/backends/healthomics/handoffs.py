@@ -1,4 +1,4 @@
-"""Submits hand-offs as runs, watches them with one listing, and brings their outputs home."""
+"""The backend: submits hand-offs as runs, watches them with one listing, and passes on how they ended."""
 
 from __future__ import annotations
 
@@ -6,29 +6,43 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
-
-from pydantic import BaseModel
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import (
-    Backend,
-    BackendFactory,
     RunContext,
+    SubmissionDelayed,
     SubmissionError,
 )
 from snakemake_executor_takeda.backends.healthomics import (
+    batches,
     definitions,
     delivery,
     diagnosis,
-    runs,
+    ready2run,
+    requests,
 )
+from snakemake_executor_takeda.backends.healthomics.ending import Ending
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
+from snakemake_executor_takeda.backends.healthomics.journal import Journal
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
-from snakemake_executor_takeda.backends.healthomics.registry import Registry
+from snakemake_executor_takeda.backends.healthomics.pacing import Slot, StartBucket
+from snakemake_executor_takeda.backends.healthomics.registry import (
+    Placing,
+    Registered,
+    Registry,
+)
+from snakemake_executor_takeda.backends.healthomics.starting import (
+    MAX_LISTED_PAGES,
+    Handle,
+    Starter,
+    Throttled,
+    Unanswered,
+    Wanted,
+)
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -45,20 +59,45 @@ from snakemake_executor_takeda.values import (
 
 _ENDED = frozenset({"COMPLETED", "FAILED", "CANCELLED", "DELETED"})
 _STARTED = frozenset({"RUNNING", "STOPPING"})
-# An account may keep ten thousands of old runs, and ours are among the newest.
-_MAX_LISTED_PAGES = 10
 _MAX_DELIVERY_ATTEMPTS = 5
 _DELIVERY_PATIENCE_SECONDS = 2.0
 _CANCEL_PATIENCE_SECONDS = 20.0
+_MAX_LOSSES_TOLD = 5
 _MAX_TAGGED_INPUTS = 500
+_LONGEST_WAIT_SECONDS = 30.0
+_UNANSWERED_TRIES = 20
+"""With growing waits, about nine minutes."""
+_NOTED_WAIT_SECONDS = 10.0
 
 _log = logging.getLogger("takeda")
 
 
 @dataclass
-class _Watched:
-    """What a backend remembers of an open run between two polls."""
+class _Pending:
+    """A submission on its way: what is left to start, across calls of `submit`."""
 
+    tasks: tuple[Task, ...]
+    wanted: dict[str, Wanted] = field(default_factory=dict)
+    """By task id; a task that cannot be submitted is in `refused` instead."""
+    refused: dict[str, SubmissionError] = field(default_factory=dict)
+    handles: dict[str, Handle] = field(default_factory=dict)
+    to_start: list[list[tuple[str, int]]] = field(default_factory=list)
+    """Groups that one call starts: task ids with the generation of each."""
+    is_prepared: bool = False
+    is_looked_up: bool = False
+    slot: Slot | None = None
+    unanswered: int = 0
+    throttled: int = 0
+    said_waiting: bool = False
+
+
+@dataclass
+class _Watched:
+    """An open task between two polls."""
+
+    task: Task
+    handle: Handle | None
+    refusal: Outcome | None = None
     said_started: bool = False
     outcome: Future[Outcome] | None = None
     attempts: int = 0
@@ -72,12 +111,20 @@ class HealthOmicsBackend:
         self._context = context
         self._lock = threading.Lock()
         self._is_silent = False
-        self._definitions = definitions.Definitions((context.basedir, context.workdir))
-        self._registries: dict[tuple[float, float], Registry] = {}
+        self._definitions = definitions.Definitions(
+            (context.basedir, context.workdir), ready2run.Known(lambda: self._omics).of
+        )
+        self._registries: dict[str, Registry] = {}
+        # The quota is the account's: targets that say different things share the lowest.
+        self._bucket = StartBucket(min(self._options(one).start_runs_per_second for one in targets))
+        self._pending: dict[str, _Pending] = {}
         self._watched: dict[str, _Watched] = {}
-        self._uuids: dict[str, str] = {}
         self._clients: dict[str, Any] = {}
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="takeda-omics")
+        self._journal: Journal | None = None
+        self._ending = Ending(
+            lambda: self._omics, lambda: self._s3, lambda: self._logs, context.workdir
+        )
 
     def check(self) -> None:
         from botocore.exceptions import ClientError
@@ -104,67 +151,371 @@ class HealthOmicsBackend:
                 ) from error
 
     def check_job(self, job: JobSpec, target: Target) -> None:
-        self._prepared(job)
+        with aws.readable_errors("HealthOmics"):
+            self._prepared(job, target)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
-        return 1
+        return batches.LIMIT if self._options(target).batch else 1
 
     def listen(self, wake: Callable[[], None]) -> None:
         """HealthOmics is asked."""
 
     def submit(self, submission: Submission) -> Accepted:
+        """Each call goes as far as the service's rate allows; what is left waits for the next."""
         from botocore.exceptions import ClientError
 
-        (task,) = submission.tasks
+        pending = self._pending.setdefault(submission.submission_id, _Pending(submission.tasks))
         try:
             with aws.readable_errors("HealthOmics"):
-                started = self._start(task)
-        except TakedaError as error:
-            raise SubmissionError(FailureKind.CONFIGURATION, str(error)) from error
-        except ClientError as error:
-            code = aws.error_code(error)
-            kind, advice = refusal(code)
-            raise SubmissionError(kind, f"{code}: {aws.error_message(error)}", advice) from error
-        with self._lock:
-            self._uuids[started.run_id] = started.uuid
-        if started.adopted:
-            _log.info("run %s already does what rule %s asks", started.run_id, task.job.rule)
-        return Accepted(started.run_id, {task.task_id: started.run_id})
+                self._advance(pending)
+        except SubmissionDelayed:
+            raise
+        except BaseException as error:
+            if not pending.handles:
+                del self._pending[submission.submission_id]
+                if isinstance(error, TakedaError):
+                    raise SubmissionError(FailureKind.CONFIGURATION, str(error)) from error
+                if isinstance(error, ClientError):
+                    raise _refused(error) from error
+                raise
+            # Some of its runs are started, and must be watched.
+            self._refuse_rest(pending, error)
+        return self._accept(submission, self._pending.pop(submission.submission_id))
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         from botocore.exceptions import ClientError
 
-        open_runs = {
-            one.accepted.external_id: one.submission.tasks[0] for one in active if one.open_task_ids
-        }
+        open_tasks = [
+            self._watched[task_id]
+            for one in active
+            for task_id in sorted(one.open_task_ids)
+            if task_id in self._watched
+        ]
         try:
             with aws.readable_errors("HealthOmics"):
-                statuses = self._statuses(set(open_runs))
+                self._find_places(open_tasks)
+                statuses = self._statuses(_run_ids(open_tasks))
         except (TakedaError, ClientError) as error:
             if not self._is_silent:
                 self._is_silent = True
                 _log.warning("HealthOmics does not say how the runs do, asking again: %s", error)
             return
         self._is_silent = False
-        for run_id, task in open_runs.items():
-            watched = self._watched.setdefault(task.task_id, _Watched())
-            status = statuses.get(run_id)
-            if status in _STARTED and not watched.said_started:
+        for watched in open_tasks:
+            handle = watched.handle
+            status = statuses.get(handle.run_id or "") if handle else None
+            if handle and status in _STARTED and not watched.said_started:
                 watched.said_started = True
-                yield Update(task.task_id, detail={"run_id": run_id})
-            if status in _ENDED and watched.outcome is None:
+                yield Update(watched.task.task_id, detail={"run_id": handle.run_id})
+            if handle and status in _ENDED and watched.outcome is None:
                 watched.attempts += 1
-                watched.outcome = self._pool.submit(self._finish, run_id, task)
-        yield from self._finished(open_runs)
+                watched.outcome = self._pool.submit(
+                    self._ending.finish,
+                    self._starter,
+                    handle,
+                    watched.task.job,
+                    self._definitions.of(watched.task.job),
+                )
+        yield from self._finished(open_tasks)
 
     def cancel(self, active: Sequence[Active]) -> None:
+        wanted = {task_id for one in active for task_id in one.open_task_ids}
+        handles = [
+            watched.handle
+            for task_id, watched in self._watched.copy().items()
+            if task_id in wanted and watched.handle
+        ]
+        for one in list(self._pending.values()):
+            handles += one.handles.values()
+        if not handles:
+            return
         with (
             aws.readable_errors("HealthOmics"),
             ThreadPoolExecutor(8, thread_name_prefix="takeda-cancel") as pool,
         ):
-            self._cancel({one.accepted.external_id for one in active if one.open_task_ids}, pool)
+            # Written down first: whoever starts the pipeline again must not wait for these runs.
+            for handle in handles:
+                self._starter.ended(handle, "CANCELLED")
+            self._cancel({one for one in handles if one.batch_id is None}, pool)
+            self._cancel_batches({one.batch_id for one in handles if one.batch_id})
+            self._tell_losses([one.run_id for one in handles if one.run_id], len(handles))
 
-    def _cancel(self, left: set[str], pool: ThreadPoolExecutor) -> None:
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._journal is not None:
+            self._journal.close()
+
+    # Submitting.
+
+    def _advance(self, pending: _Pending) -> None:
+        """Raises SubmissionDelayed as long as something is left to start."""
+        if not pending.is_prepared:
+            self._prepare(pending)
+        if not pending.is_looked_up:
+            self._look_up(pending)
+        while pending.to_start:
+            self._await_slot(pending)
+            group = pending.to_start[0]
+            asked = [(pending.wanted[task_id], generation) for task_id, generation in group]
+            pending.slot = None
+            try:
+                if len(asked) == 1:
+                    handles = [self._starter.start(*asked[0])]
+                else:
+                    handles = self._starter.start_batch(asked)
+            except Throttled as error:
+                self._bucket.refused()
+                pending.throttled += 1
+                pending.slot = self._bucket.reserve()
+                _log.debug("HealthOmics takes no run at present: %s", error)
+                continue
+            except Unanswered as error:
+                self._delay_unanswered(pending, error)
+            self._bucket.taken()
+            pending.unanswered = 0
+            pending.to_start.pop(0)
+            pending.handles |= {
+                task_id: handle for (task_id, _), handle in zip(group, handles, strict=True)
+            }
+
+    def _prepare(self, pending: _Pending) -> None:
+        """What each task asks for; a bad one does not take the others with it."""
+        from botocore.exceptions import ClientError
+
+        for task in pending.tasks:
+            try:
+                pending.wanted[task.task_id] = self._wanted(task)
+            except SubmissionError as error:
+                pending.refused[task.task_id] = error
+            except TakedaError as error:
+                pending.refused[task.task_id] = SubmissionError(
+                    FailureKind.CONFIGURATION, str(error)
+                )
+            except ClientError as error:
+                pending.refused[task.task_id] = _refused(error)
+        if not pending.wanted:
+            raise next(iter(pending.refused.values()))
+        pending.is_prepared = True
+
+    def _look_up(self, pending: _Pending) -> None:
+        open_ids = [task_id for task_id in pending.wanted if task_id not in pending.handles]
+        found = self._starter.look_up([pending.wanted[task_id] for task_id in open_ids])
+        groups: dict[tuple[Registered, bool], list[tuple[str, int]]] = {}
+        pending.to_start = []
+        for task_id, one in zip(open_ids, found, strict=True):
+            if isinstance(one, Handle):
+                pending.handles[task_id] = one
+                continue
+            request = pending.wanted[task_id].request
+            if request.options.batch:
+                groups.setdefault((request.registered, True), []).append((task_id, one))
+            else:
+                pending.to_start.append([(task_id, one)])
+        pending.to_start += groups.values()
+        pending.is_looked_up = True
+
+    def _await_slot(self, pending: _Pending) -> None:
+        """Raises SubmissionDelayed until it is this submission's turn."""
+        if pending.slot is None:
+            pending.slot = self._bucket.reserve()
+        seconds = self._bucket.seconds_until(pending.slot)
+        if seconds is None:
+            pending.slot = self._bucket.reserve()
+            seconds = self._bucket.seconds_until(pending.slot) or 0.0
+        if seconds <= 0:
+            return
+        note = ""
+        if seconds > _NOTED_WAIT_SECONDS and not pending.said_waiting:
+            pending.said_waiting = True
+            note = (
+                f"{pending.tasks[0].job.rule}: starts in {seconds:.0f} s: HealthOmics takes "
+                f"{self._bucket.per_second:g} StartRun a second (start_runs_per_second)"
+            )
+        raise SubmissionDelayed(seconds, note)
+
+    def _delay_unanswered(self, pending: _Pending, error: Unanswered) -> None:
+        """Whether there is a run now is looked up before the call is made again."""
+        pending.unanswered += 1
+        pending.is_looked_up = False
+        if pending.unanswered > _UNANSWERED_TRIES:
+            raise SubmissionError(
+                FailureKind.NODE_FAILURE,
+                f"HealthOmics did not answer StartRun {pending.unanswered} times: {error}",
+                "see whether HealthOmics is up in this region; the next run of the pipeline looks for "
+                "what may have been started",
+            ) from error
+        seconds = min(2.0**pending.unanswered, _LONGEST_WAIT_SECONDS)
+        raise SubmissionDelayed(
+            seconds,
+            f"HealthOmics did not answer StartRun, looking again in {seconds:.0f} s: {error}"
+            if pending.unanswered == 1
+            else "",
+        ) from error
+
+    def _refuse_rest(self, pending: _Pending, error: BaseException) -> None:
+        if not isinstance(error, (SubmissionError, TakedaError, Exception)):
+            raise error
+        refused = (
+            error
+            if isinstance(error, SubmissionError)
+            else SubmissionError(FailureKind.CONFIGURATION, str(error))
+        )
+        for task in pending.tasks:
+            if task.task_id not in pending.handles:
+                pending.refused.setdefault(task.task_id, refused)
+
+    def _accept(self, submission: Submission, pending: _Pending) -> Accepted:
+        ids: dict[str, str] = {}
+        for task in submission.tasks:
+            handle = pending.handles.get(task.task_id)
+            refused = None
+            if handle is None:
+                error = pending.refused[task.task_id]
+                refused = Outcome(error.kind, reason=error.reason, advice=error.advice)
+            elif handle.adopted:
+                _log.info(
+                    "run %s already does what rule %s asks", handle.external_id, task.job.rule
+                )
+            self._watched[task.task_id] = _Watched(task, handle, refused)
+            ids[task.task_id] = handle.external_id if handle else "refused"
+        of_batch = {one.batch_id for one in pending.handles.values() if one.batch_id}
+        whole = f"batch {', '.join(sorted(of_batch))}" if of_batch else next(iter(ids.values()))
+        adopted = sum(one.adopted for one in pending.handles.values())
+        return Accepted(whole, ids, {"adopted": adopted} if adopted else {})
+
+    def _wanted(self, task: Task) -> Wanted:
+        job = task.job
+        options = self._options(task.target)
+        prepared = self._prepared(job, task.target)
+        definition = prepared.definition
+        if prepared.package is None:
+            assert isinstance(definition, ready2run.Ready2Run)
+            registered = Registered(definition.id, None, "READY2RUN")
+        else:
+            registered = self._registry(task.target).ensure(prepared.package)
+        request = requests.RunRequest(
+            registered=registered,
+            parameters=prepared.parameters,
+            input_tags=delivery.input_tags(self._s3, _tagged(prepared)),
+            job=job,
+            options=options,
+        )
+        return Wanted(request, lambda run: self._ending.is_intact(run, job, definition))
+
+    def _prepared(self, job: JobSpec, target: Target) -> definitions.Prepared:
+        """The workflow, what is registered of it, and the run's parameters. Raises TakedaError."""
+        prepared = definitions.prepare(job, self._definitions)
+        requests.check_size(prepared.parameters, job.source_line)
+        options = self._options(target)
+        if prepared.package is None and options.batch:
+            raise TakedaError(
+                f"{job.source_line}: Ready2Run workflows cannot be started in batches; route "
+                f"{job.resources['handoff']} to a target without `batch: true`"
+            )
+        engine = "WDL" if prepared.package is None else prepared.package.engine
+        if options.engine_settings is not None and engine != "NEXTFLOW":
+            raise TakedaError(
+                f"{job.source_line}: target {target.name} has engine_settings, which HealthOmics takes for "
+                f"Nextflow workflows only; route {job.resources['handoff']} to a target without them"
+            )
+        return prepared
+
+    def _registry(self, target: Target) -> Registry:
+        if target.name not in self._registries:
+            options = self._options(target)
+            placing = Placing(
+                options.definition_uri or aws.join_s3_uri(options.output_uri, "definitions"),
+                options.container_registry_map.as_request(),
+                options.registration_poll_seconds,
+                options.registration_timeout_seconds,
+            )
+            self._registries[target.name] = Registry(self._omics, lambda: self._s3, placing)
+        return self._registries[target.name]
+
+    # Watching.
+
+    def _find_places(self, open_tasks: Sequence[_Watched]) -> None:
+        """What the batches have made of their places, one question for all places of a batch."""
+        waiting: dict[str, dict[str, _Watched]] = {}
+        for watched in open_tasks:
+            handle = watched.handle
+            if handle and handle.run_id is None and handle.batch_id and handle.setting_id:
+                waiting.setdefault(handle.batch_id, {})[handle.setting_id] = watched
+        for batch_id, settings in waiting.items():
+            for setting, found in batches.places(self._omics, batch_id, settings).items():
+                watched = settings[setting]
+                assert watched.handle is not None
+                if isinstance(found, Outcome):
+                    self._starter.ended(watched.handle, "FAILED")
+                    watched.refusal = found
+                else:
+                    watched.handle = replace(watched.handle, run_id=found.run_id, uuid=found.uuid)
+                    self._starter.started(watched.handle)
+
+    def _statuses(self, wanted: set[str]) -> dict[str, str]:
+        """Status by run id: one listing for all; single questions only for what it does not show."""
+        statuses: dict[str, str] = {}
+        if not wanted:
+            return statuses
+        # An account may keep ten thousands of old runs, and ours are among the newest.
+        pages = self._omics.get_paginator("list_runs").paginate(
+            PaginationConfig={"PageSize": 100, "MaxItems": 100 * MAX_LISTED_PAGES}
+        )
+        for page in pages:
+            for item in page["items"]:
+                if item["id"] in wanted:
+                    statuses.setdefault(item["id"], item["status"])
+            if len(statuses) == len(wanted):
+                return statuses
+        for run_id in wanted - statuses.keys():
+            run = self._starter.run(run_id, None)
+            statuses[run_id] = "DELETED" if run is None else run["status"]
+        return statuses
+
+    def _finished(self, open_tasks: Sequence[_Watched]) -> Iterator[Update]:
+        """Copies go on beside the polls; a short wait spares small ones another round."""
+        wait(
+            [one.outcome for one in open_tasks if one.outcome is not None],
+            timeout=_DELIVERY_PATIENCE_SECONDS,
+        )
+        for watched in open_tasks:
+            outcome = watched.refusal
+            if outcome is None and watched.outcome is not None and watched.outcome.done():
+                outcome = self._result(watched)
+            if outcome is not None:
+                del self._watched[watched.task.task_id]
+                yield Update(watched.task.task_id, outcome)
+
+    def _result(self, watched: _Watched) -> Outcome | None:
+        """None to try again: the run has ended, but S3 or HealthOmics did not answer about it."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        assert watched.outcome is not None
+        assert watched.handle is not None
+        run_id = watched.handle.run_id
+        error = watched.outcome.exception()
+        if error is None:
+            return watched.outcome.result()
+        if not isinstance(error, (ClientError, BotoCoreError)):
+            return Outcome(
+                FailureKind.CONFIGURATION,
+                reason=f"run {run_id} ended, but its result is of no use: "
+                f"{type(error).__name__}: {error}",
+            )
+        denied = isinstance(error, ClientError) and aws.is_denied(error)
+        if not denied and watched.attempts < _MAX_DELIVERY_ATTEMPTS:
+            watched.outcome = None
+            return None
+        return Outcome(
+            FailureKind.CONFIGURATION,
+            reason=f"run {run_id} ended, but its result could not be fetched: {error}",
+            advice="allow reading from the target's output_uri and writing to the rule's outputs",
+        )
+
+    # Cancelling.
+
+    def _cancel(self, handles: set[Handle], pool: ThreadPoolExecutor) -> None:
+        left = {one.run_id for one in handles if one.run_id}
         deadline = time.monotonic() + _CANCEL_PATIENCE_SECONDS
         while left:
             list(pool.map(self._cancel_one, sorted(left)))
@@ -181,148 +532,34 @@ class HealthOmicsBackend:
             if left:
                 time.sleep(0.5)
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    # Submitting.
-
-    def _start(self, task: Task) -> runs.StartedRun:
-        job = task.job
-        options = self._options(task.target)
-        prepared = self._prepared(job)
-        request = runs.RunRequest(
-            registered=self._registry(options).ensure(prepared.package),
-            parameters=prepared.parameters,
-            input_tags=delivery.input_tags(self._s3, _tagged(prepared)),
-            job=job,
-            options=options,
-        )
-        return runs.start_run(
-            self._omics,
-            request,
-            self._context.run_id,
-            is_intact=lambda run: self._is_intact(run, prepared.definition, job),
-        )
-
-    def _prepared(self, job: JobSpec) -> definitions.Prepared:
-        """The workflow, what is registered of it, and the run's parameters. Raises TakedaError."""
-        prepared = definitions.prepare(job, self._definitions)
-        runs.check_size(prepared.parameters, job.source_line)
-        return prepared
-
-    def _is_intact(
-        self, run: Mapping[str, Any], definition: definitions.Definition, job: JobSpec
-    ) -> bool:
-        """Whether what a run completed earlier has left is still all there."""
-        try:
-            produced = delivery.read_outputs(self._s3, run["runOutputUri"])
-            found = definition.match_outputs(job.outputs, produced, job.source_line)
-            return all(delivery.exists(self._s3, one) for one in found)
-        except TakedaError:
-            return False
-
-    def _registry(self, options: HealthOmicsOptions) -> Registry:
-        key = (options.registration_poll_seconds, options.registration_timeout_seconds)
-        if key not in self._registries:
-            self._registries[key] = Registry(
-                self._omics, poll_seconds=key[0], timeout_seconds=key[1]
-            )
-        return self._registries[key]
-
-    # Watching.
-
-    def _statuses(self, wanted: set[str]) -> dict[str, str]:
-        """Status by run id: one listing for all; single questions only for what it does not show."""
-        statuses: dict[str, str] = {}
-        pages = self._omics.get_paginator("list_runs").paginate(
-            PaginationConfig={"PageSize": 100, "MaxItems": 100 * _MAX_LISTED_PAGES}
-        )
-        for page in pages:
-            for item in page["items"]:
-                if item["id"] in wanted:
-                    statuses.setdefault(item["id"], item["status"])
-            if len(statuses) == len(wanted):
-                return statuses
-        for run_id in wanted - statuses.keys():
-            run = self._run(run_id)
-            statuses[run_id] = "DELETED" if run is None else run["status"]
-        return statuses
-
-    def _run(self, run_id: str) -> Mapping[str, Any] | None:
-        """None for a run that was deleted, its id perhaps given to another since."""
-        try:
-            run: Mapping[str, Any] = self._omics.get_run(id=run_id)
-        except self._omics.exceptions.ResourceNotFoundException:
-            return None
-        uuid = self._uuids.get(run_id)
-        return run if uuid is None or run.get("uuid") == uuid else None
-
-    def _finish(self, run_id: str, task: Task) -> Outcome:
-        run = self._run(run_id)
-        if run is None:
-            return Outcome(
-                FailureKind.LOST, reason=f"run {run_id} was deleted while it was watched"
-            )
-        if run["status"] != "COMPLETED":
-            return diagnosis.diagnose(self._omics, self._logs, run)
-        job = task.job
-        definition = self._definitions.of(job)
-        try:
-            produced = delivery.read_outputs(self._s3, run["runOutputUri"])
-            found = definition.match_outputs(job.outputs, produced, job.source_line)
-            delivery.deliver(self._s3, found)
-            if job.benchmark and job.benchmark.uri:
-                seconds = diagnosis.wall_time(run) or 0.0
-                delivery.deliver_benchmark(self._s3, job.benchmark.uri, seconds)
-        except TakedaError as error:
-            return Outcome(
-                FailureKind.USER,
-                reason=f"run {run_id} completed, but {error}",
-                log_location=str(run["runOutputUri"]),
-                advice="make the rule's outputs and the workflow's agree",
-                wall_seconds=diagnosis.wall_time(run),
-                detail=diagnosis.run_facts(run),
-            )
-        return Outcome(wall_seconds=diagnosis.wall_time(run), detail=diagnosis.run_facts(run))
-
-    def _finished(self, open_runs: Mapping[str, Task]) -> Iterator[Update]:
-        """Copies go on beside the polls; a short wait spares small ones another round."""
-        futures = [w.outcome for w in self._watched.values() if w.outcome is not None]
-        wait(futures, timeout=_DELIVERY_PATIENCE_SECONDS)
-        for run_id, task in open_runs.items():
-            watched = self._watched[task.task_id]
-            if watched.outcome is None or not watched.outcome.done():
-                continue
-            outcome = self._result(run_id, watched)
-            if outcome is not None:
-                del self._watched[task.task_id]
-                yield Update(task.task_id, outcome)
-
-    def _result(self, run_id: str, watched: _Watched) -> Outcome | None:
-        """None to try again: the run has ended, but S3 or HealthOmics did not answer about it."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        assert watched.outcome is not None
-        error = watched.outcome.exception()
-        if error is None:
-            return watched.outcome.result()
-        if not isinstance(error, (ClientError, BotoCoreError)):
-            return Outcome(
-                FailureKind.CONFIGURATION,
-                reason=f"run {run_id} ended, but its result is of no use: "
-                f"{type(error).__name__}: {error}",
-            )
-        denied = isinstance(error, ClientError) and aws.error_code(error).startswith("AccessDenied")
-        if not denied and watched.attempts < _MAX_DELIVERY_ATTEMPTS:
-            watched.outcome = None
-            return None
-        return Outcome(
-            FailureKind.CONFIGURATION,
-            reason=f"run {run_id} ended, but its result could not be fetched: {error}",
-            advice="allow reading from the target's output_uri and writing to the rule's outputs",
-        )
+    def _cancel_batches(self, batch_ids: set[str]) -> None:
+        """A batch ends with all its runs, those that are yet to be started among them."""
+        deadline = time.monotonic() + _CANCEL_PATIENCE_SECONDS
+        left = set(batch_ids)
+        while left:
+            for batch_id in sorted(left):
+                with self._already_over():
+                    self._omics.cancel_run_batch(batchId=batch_id)
+            left = {
+                one
+                for one in left
+                if self._omics.get_batch(batchId=one)["status"]
+                in ("CREATING", "PENDING", "SUBMITTING", "INPROGRESS")
+            }
+            if left and time.monotonic() > deadline:
+                raise TakedaError(
+                    f"HealthOmics batches {', '.join(sorted(left))} could not be cancelled; "
+                    "try `aws omics cancel-run-batch --batch-id …`"
+                )
+            if left:
+                time.sleep(0.5)
 
     def _cancel_one(self, run_id: str) -> None:
+        with self._already_over():
+            self._omics.cancel_run(id=run_id)
+
+    @contextlib.contextmanager
+    def _already_over(self) -> Iterator[None]:
         refusals = self._omics.exceptions
         # What these say is that it has ended, or is ending.
         with contextlib.suppress(
@@ -330,13 +567,37 @@ class HealthOmicsBackend:
             refusals.ResourceNotFoundException,
             refusals.ValidationException,
         ):
-            self._omics.cancel_run(id=run_id)
+            yield
+
+    def _tell_losses(self, run_ids: Sequence[str], total: int) -> None:
+        for run_id in run_ids[:_MAX_LOSSES_TOLD]:
+            run = self._starter.run(run_id, None)
+            if run is not None and run["status"] in ("STOPPING", "CANCELLED"):
+                lost = diagnosis.lost_with(self._omics, run)
+                self._context.say(f"run {run_id} is cancelled: {lost}")
+        more = total - min(len(run_ids), _MAX_LOSSES_TOLD)
+        if more > 0:
+            self._context.say(f"{more} more runs are cancelled; a cancelled run saves no outputs")
 
     # Clients, made when first used.
 
     @property
+    def _starter(self) -> Starter:
+        with self._lock:
+            if self._journal is None:
+                self._journal = Journal(
+                    self._context.workdir / ".snakemake" / "takeda" / "ledger.sqlite"
+                )
+        return Starter(self._omics, self._once, self._journal, self._context.run_id)
+
+    @property
     def _omics(self) -> Any:
         return self._client("omics")
+
+    @property
+    def _once(self) -> Any:
+        """For calls that must not be repeated without a look."""
+        return self._client("omics", max_attempts=1)
 
     @property
     def _s3(self) -> Any:
@@ -346,16 +607,36 @@ class HealthOmicsBackend:
     def _logs(self) -> Any:
         return self._client("logs")
 
-    def _client(self, service: str) -> Any:
+    def _client(self, service: str, max_attempts: int | None = None) -> Any:
+        key = f"{service}/{max_attempts}"
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = aws.client(service)
-            return self._clients[service]
+            if key not in self._clients:
+                self._clients[key] = (
+                    aws.client(service)
+                    if max_attempts is None
+                    else aws.client(service, max_attempts=max_attempts)
+                )
+            return self._clients[key]
 
     @staticmethod
     def _options(target: Target) -> HealthOmicsOptions:
         assert isinstance(target.options, HealthOmicsOptions)
         return target.options
+
+
+def _run_ids(open_tasks: Iterable[_Watched]) -> set[str]:
+    """Runs whose status is of interest: not of those whose end is seen to already."""
+    return {
+        one.handle.run_id
+        for one in open_tasks
+        if one.handle and one.handle.run_id and one.outcome is None and one.refusal is None
+    }
+
+
+def _refused(error: Any) -> SubmissionError:
+    code = aws.error_code(error)
+    kind, advice = refusal(code)
+    return SubmissionError(kind, f"{code}: {aws.error_message(error)}", advice)
 
 
 def _tagged(prepared: definitions.Prepared) -> list[str]:
@@ -369,14 +650,3 @@ def _bucket_trouble(error: Any) -> str:
     return {403: "may not be accessed", 404: "does not exist"}.get(
         status, f"does not answer: {aws.error_message(error)}"
     )
-
-
-class _Factory:
-    options_model: type[BaseModel] = HealthOmicsOptions
-    shape_key_resources = frozenset({"handoff"})
-
-    def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
-        return HealthOmicsBackend(targets, context)
-
-
-backend: BackendFactory = _Factory()

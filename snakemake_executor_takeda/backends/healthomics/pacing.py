@@ -1,0 +1,70 @@
+"""The rate at which runs may be started: slots one after the other, fewer after each refusal. Pure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LOWEST_PER_SECOND = 0.05
+_SLOWER = 0.5
+_FASTER = 1.1
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The moment from which on a call may be made."""
+
+    at: float
+    """By the bucket's clock."""
+    generation: int
+    """Slots given out before the service's last refusal are worth nothing."""
+
+
+class StartBucket:
+    """A bucket of one token for a quota of calls a second; safe from any thread.
+
+    The service's quota belongs to the account, so others may use it up: each refusal (HTTP 429) halves
+    the rate, each call that is taken brings it back by a tenth, up to what the target says.
+    """
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._allowed = per_second
+        self._per_second = per_second
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_free = 0.0
+        self._generation = 0
+
+    @property
+    def per_second(self) -> float:
+        return self._per_second
+
+    def reserve(self) -> Slot:
+        """The next free slot; those that ask earlier come earlier."""
+        with self._lock:
+            at = max(self._clock(), self._next_free)
+            self._next_free = at + 1 / self._per_second
+            return Slot(at, self._generation)
+
+    def seconds_until(self, slot: Slot) -> float | None:
+        """0 where the call may be made now; None where the slot has to be reserved again."""
+        with self._lock:
+            if slot.generation != self._generation:
+                return None
+            return max(0.0, slot.at - self._clock())
+
+    def refused(self) -> None:
+        """The service took no call: all slots lapse."""
+        with self._lock:
+            self._per_second = max(
+                min(LOWEST_PER_SECOND, self._allowed), self._per_second * _SLOWER
+            )
+            self._next_free = self._clock() + 1 / self._per_second
+            self._generation += 1
+
+    def taken(self) -> None:
+        """The service took a call."""
+        with self._lock:
+            self._per_second = min(self._allowed, self._per_second * _FASTER)

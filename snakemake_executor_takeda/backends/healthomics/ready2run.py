@@ -1,0 +1,224 @@
+"""Ready2Run workflows: AWS's and its partners', handed off to by their ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from snakemake_executor_takeda.backends.healthomics.definitions import Entry, Signature
+from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake
+from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+from snakemake_executor_takeda.backends.healthomics.packaging import Package
+from snakemake_executor_takeda.backends.healthomics.wdl import did_you_mean
+from snakemake_executor_takeda.values import UNKNOWN, File, NamedFiles, TakedaError
+
+if TYPE_CHECKING:
+    from mypy_boto3_omics import OmicsClient
+
+PREFIX = "ready2run:"
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Ready2Run:
+    """A workflow of which HealthOmics tells the parameters' names, and nothing else: neither their types
+    nor its outputs."""
+
+    id: str
+    name: str
+    template: Mapping[str, bool]
+    """Each parameter, and whether it may be left out."""
+    descriptions: Mapping[str, str]
+    description: str = ""
+
+    lists_outputs = False
+
+    @property
+    def path(self) -> Path:
+        """There is no file; messages name the id."""
+        return Path(f"{PREFIX}{self.id}")
+
+    def signature(self) -> Signature:
+        return Signature(
+            self.name,
+            "Ready2Run",
+            self.id,
+            tuple(
+                Entry(name, "", "value", not optional, None, self.descriptions.get(name, ""))
+                for name, optional in self.template.items()
+            ),
+            (),
+            description=self.description,
+        )
+
+    def parameters(
+        self,
+        inputs: Sequence[NamedFiles],
+        params: Mapping[str, Any],
+        *,
+        files: Files,
+        where: str,
+        defaults: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], list[Mistake]]:
+        """Files by their addresses, params as they are; names are checked, types are not known."""
+        given: dict[str, Any] = {}
+        found: list[Mistake] = []
+        for named in inputs:
+            if named.name is None:
+                continue
+            try:
+                uris = [files.address(f, directory=f.is_directory) for f in named.files]
+            except NoSuchFile as error:
+                found.append(Mistake(f"input `{named.name}`: {error}", named.name, "", where))
+                continue
+            given[named.name] = uris if named.is_list else uris[0]
+        for more in (params, defaults):
+            for name, value in more.items():
+                if value is not None and name not in given:
+                    given[name] = value
+        for name, value in given.items():
+            if name not in self.template:
+                hint = did_you_mean(name, self.template)
+                message = f"workflow {self.id} ({self.name}) has no parameter `{name}`{hint}"
+                found.append(Mistake(message, name, "", where))
+            elif value is not UNKNOWN and not _is_json(value):
+                message = f"param `{name}`: {value!r} is nothing that JSON has a form for"
+                found.append(Mistake(message, name, "", where))
+        for name, optional in self.template.items():
+            if not optional and name not in given:
+                said = self.descriptions.get(name, "")
+                message = f"workflow {self.id} ({self.name}) needs `{name}`"
+                found.append(Mistake(message + (f": {said}" if said else ""), name, "", where))
+        return given, found
+
+    def output_mistakes(self, outputs: Sequence[NamedFiles], where: str) -> list[Mistake]:
+        """Nothing can be said before a run."""
+        return []
+
+    def match_outputs(
+        self, outputs: Sequence[NamedFiles], produced: Mapping[str, Any], where: str
+    ) -> tuple[Delivery, ...]:
+        """By the files' own names: each file that the rule wants has to be there once, below a folder of
+        the output's name if there is one. `produced` has URIs by paths below the run's output."""
+        deliveries: list[Delivery] = []
+        for named in outputs:
+            among = _below(produced, named.name)
+            for target in named.files:
+                deliveries += _directory(target, named.name, among, produced, where)
+                if not target.is_directory:
+                    deliveries.append(_one(target, among, produced, where))
+        return tuple(deliveries)
+
+    def paths_in(self, name: str, value: Any) -> list[str]:
+        return []
+
+    def package(self, given: Mapping[str, Any]) -> Package | None:
+        return None
+
+
+def id_of(handoff: str, where: str) -> str:
+    """`ready2run:1234567` → `1234567`. Raises TakedaError."""
+    found = handoff.removeprefix(PREFIX)
+    if not (found.isascii() and found.isdecimal() and len(found) <= 18):
+        raise TakedaError(
+            f"{where}: handoff={handoff!r}: a Ready2Run workflow is named by its number, such as "
+            f"{PREFIX}9500764; `aws omics list-workflows --type READY2RUN` shows them"
+        )
+    return found
+
+
+def describe(omics: OmicsClient, workflow_id: str, where: str) -> Ready2Run:
+    """Ask HealthOmics about a workflow. Raises TakedaError where there is none of that id."""
+    try:
+        found = omics.get_workflow(id=workflow_id, type="READY2RUN")
+    except omics.exceptions.ResourceNotFoundException:
+        raise TakedaError(
+            f"{where}: this region has no Ready2Run workflow {workflow_id}; "
+            "`aws omics list-workflows --type READY2RUN` shows those it has"
+        ) from None
+    template = found.get("parameterTemplate", {})
+    return Ready2Run(
+        workflow_id,
+        found.get("name", workflow_id),
+        {name: bool(one.get("optional")) for name, one in template.items()},
+        {name: one.get("description", "") for name, one in template.items()},
+        found.get("description", ""),
+    )
+
+
+class Known:
+    """Descriptions of workflows, each asked for once."""
+
+    def __init__(self, omics: Callable[[], OmicsClient]) -> None:
+        self._omics = omics
+        self._found: dict[str, Ready2Run] = {}
+
+    def of(self, handoff: str, where: str) -> Ready2Run:
+        workflow_id = id_of(handoff, where)
+        if workflow_id not in self._found:
+            self._found[workflow_id] = describe(self._omics(), workflow_id, where)
+        return self._found[workflow_id]
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _below(produced: Mapping[str, Any], name: str | None) -> dict[str, str]:
+    """What lies in a folder of this name; everything where there is none."""
+    if name is not None:
+        found = {
+            path: str(uri)
+            for path, uri in produced.items()
+            if name in PurePosixPath(path).parts[:-1]
+        }
+        if found:
+            return found
+    return {path: str(uri) for path, uri in produced.items()}
+
+
+def _one(
+    target: File, among: Mapping[str, str], produced: Mapping[str, Any], where: str
+) -> Delivery:
+    wanted = PurePosixPath(target.path).name
+    found = [path for path in among if PurePosixPath(path).name == wanted]
+    if len(found) != 1:
+        many = f"{len(found)} files" if found else "no file"
+        raise TakedaError(f"{where}: the run made {many} named {wanted}. {_listing(produced)}")
+    return Delivery(among[found[0]], target)
+
+
+def _directory(
+    target: File,
+    name: str | None,
+    among: Mapping[str, str],
+    produced: Mapping[str, Any],
+    where: str,
+) -> list[Delivery]:
+    """All that lies in the folder of the output's name or, without one, of the directory's own."""
+    if not target.is_directory:
+        return []
+    for folder in (name, PurePosixPath(target.path).name):
+        for path, uri in among.items():
+            parts = PurePosixPath(path).parts[:-1]
+            if folder in parts:
+                below = len(parts) - parts.index(folder)
+                return [Delivery(uri.rsplit("/", below)[0] + "/", target, is_directory=True)]
+    raise TakedaError(
+        f"{where}: the run made no folder named {name or PurePosixPath(target.path).name}. "
+        f"{_listing(produced)}"
+    )
+
+
+def _listing(produced: Mapping[str, Any]) -> str:
+    names = sorted(produced)
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return f"It made {', '.join(names[:_MAX_LISTED])}{more}" if names else "It made nothing"

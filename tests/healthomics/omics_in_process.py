@@ -1,0 +1,71 @@
+"""boto3's HealthOmics client, answered by the sandbox's emulator in the test's own process: no socket,
+no engine."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+
+from snakemake_executor_takeda.sandbox.rest_json import Request, Response
+from tests.sandbox.omics_client import Omics
+
+
+class Wire:
+    """What lies between clients and the emulator: counts calls, and can lose, refuse or repeat them."""
+
+    def __init__(self, omics: Omics) -> None:
+        self.omics = omics
+        self.calls: Counter[str] = Counter()
+        self.lose_answers_of: dict[str, int] = {}
+        """By operation, how many of its next answers are lost after the call is done."""
+        self.lose_calls_of: dict[str, int] = {}
+        """The same of calls that are never heard."""
+        self.before: Callable[[str], None] = lambda operation: None
+
+    def client(self, **more: Any) -> Any:
+        client = boto3.client(
+            "omics",
+            endpoint_url="http://omics.invalid",
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+            config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}),
+        )
+        client.meta.events.register("before-send.omics", self._send)
+        return client
+
+    def _send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse:
+        operation = event_name.rsplit(".", 1)[1]
+        self.calls[operation] += 1
+        self.before(operation)
+        if self._hit(self.lose_calls_of, operation):
+            raise EndpointConnectionError(endpoint_url=str(request.url))
+        path, _, query = str(request.url).removeprefix("http://omics.invalid").partition("?")
+        body = request.body or b""
+        body = body.encode() if isinstance(body, str) else bytes(body)
+        sent = Request(str(request.method), path, query, {}, body)
+        answer: Response = self.omics._router.answer(sent)
+        if self._hit(self.lose_answers_of, operation):
+            raise EndpointConnectionError(endpoint_url=str(request.url))
+        return AWSResponse(
+            str(request.url), answer.status, dict(answer.headers), _Raw(answer.body or b"")
+        )
+
+    @staticmethod
+    def _hit(counts: dict[str, int], operation: str) -> bool:
+        counts[operation] = counts.get(operation, 0) - 1
+        return counts[operation] >= 0
+
+
+class _Raw(io.BytesIO):
+    """What botocore reads an answer from."""
+
+    def stream(self, **_: Any) -> Any:
+        yield self.read()
