@@ -184,6 +184,12 @@ def test_wrong_values(
     assert words in capsys.readouterr().err
 
 
+def test_a_workflow_that_gives_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "none.wdl").write_text("version 1.0\nworkflow w { input { Int n } }\n")
+    assert init("none.wdl") == 0
+    assert "workflow w has no outputs, and so its rule makes nothing" in capsys.readouterr().err
+
+
 def test_what_healthomics_does_not_run_is_said_beside_the_rule(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

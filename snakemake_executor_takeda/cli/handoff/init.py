@@ -83,6 +83,11 @@ def _check(definition: Definition, values: Mapping[str, Any]) -> None:
 
 def _warnings(definition: Definition) -> Iterator[str]:
     """What would keep HealthOmics from running it; a plain run may still."""
+    if not definition.signature().outputs:
+        yield (
+            f"workflow {definition.name} has no outputs, and so its rule makes nothing; "
+            "add `output { … }` to it, with what other rules need"
+        )
     try:
         definition.package({})
     except TakedaError as error:
