@@ -29,7 +29,7 @@ class Wire:
         """The same of calls that are never heard."""
         self.before: Callable[[str], None] = lambda operation: None
 
-    def client(self, **more: Any) -> Any:
+    def client(self) -> Any:
         client = boto3.client(
             "omics",
             endpoint_url="http://omics.invalid",
