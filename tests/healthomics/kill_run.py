@@ -105,17 +105,19 @@ class Trial:
             else (f"latency={LATENCY_S}",)
         )
         takeda("sandbox", "faults", "set", *fault, "--call", "StartRun")
+        since = time.time()
         first = self._snakemake(who)
         try:
-            self._wait(first, lambda: self._row(who) is not None)
+            self._wait(first, lambda: self._row(since) is not None)
             if how == "lost answer":
                 # The call itself is quick: the answer is lost once the run is there.
                 self._wait(first, lambda: self._runs(who))
             time.sleep(after_s)
         finally:
-            os.killpg(first.pid, signal.SIGKILL)
-            first.wait()
-        phase = self._phase(who)
+            if first.poll() is None:
+                os.killpg(first.pid, signal.SIGKILL)
+                first.wait()
+        phase = self._phase(who, since)
         takeda("sandbox", "faults", "clear")
         began = time.monotonic()
         second = self._snakemake(who)
@@ -137,11 +139,11 @@ class Trial:
     def _snakemake(self, who: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "1"),
+                *(sys.executable, "-m", "snakemake", "--executor", "takeda"),
                 *("--takeda-routing", "routing.yaml", "--takeda-poll-seconds", "0.2", "--nolock"),
                 *("--default-storage-provider", "s3", "--rerun-incomplete"),
                 *("--default-storage-prefix", f"s3://{self.bucket}/work"),
-                *("--shared-fs-usage", "none", f"results/{who}.txt"),
+                *("--shared-fs-usage", "none", "--jobs", "1", f"results/{who}.txt"),
             ],
             cwd=self.folder,
             env={**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"},
@@ -161,18 +163,19 @@ class Trial:
                 raise AssertionError("the controller started nothing")
             time.sleep(0.005)
 
-    def _row(self, who: str) -> tuple[str | None] | None:
-        """The ledger's row of this hand-off: its run id, None in it as long as it is not confirmed."""
+    def _row(self, since: float) -> tuple[str | None] | None:
+        """The ledger's row of the hand-off of a time: its run id, None in it as long as it is not confirmed."""
         path = self.folder / ".snakemake/takeda/ledger.sqlite"
         if not path.is_file():
             return None
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
             try:
-                rows = db.execute("select run_id from handoff order by intent_at").fetchall()
+                rows = db.execute(
+                    "select run_id from handoff where intent_at >= ?", (since,)
+                ).fetchall()
             except sqlite3.OperationalError:
                 return None
-        number = int(who[1:])
-        return (rows[number][0],) if len(rows) > number else None
+        return (rows[0][0],) if rows else None
 
     def _runs(self, who: str) -> list[str]:
         """Ids of the runs that were started for it."""
@@ -187,8 +190,8 @@ class Trial:
     def _is_for(self, run: Mapping[str, Any], who: str) -> bool:
         return f"/{self.bucket}/" in run["runOutputUri"] and run["parameters"]["who"] == who
 
-    def _phase(self, who: str) -> Phase:
-        row = self._row(who)
+    def _phase(self, who: str, since: float) -> Phase:
+        row = self._row(since)
         if row is not None and row[0] is not None:
             return AFTER
         return BETWEEN if self._runs(who) else BEFORE

@@ -214,7 +214,7 @@ def test_an_answer_that_names_a_run_of_another_controller(
     handle = starter.start(one, 0)
     assert (handle.run_id, handle.adopted) == (first.run_id, True)
     end(wire, first, "CANCELLED")
-    with pytest.raises(SubmissionError, match="equal runs named .* have failed"):
+    with pytest.raises(SubmissionError, match=r"equal runs named .* have failed"):
         starter.start(one, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from snakemake_executor_takeda.cli.handoff import check, init, run_local
+from snakemake_executor_takeda.cli.handoff import check, init, prune, run_local
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -16,5 +16,5 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         epilog="example: takeda handoff init call.wdl >> Snakefile && takeda handoff check",
     )
     commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")
-    for module in (init, check, run_local):
+    for module in (init, check, run_local, prune):
         module.register(commands)
