@@ -27,6 +27,8 @@ class Wire:
         """By operation, how many of its next answers are lost after the call is done."""
         self.lose_calls_of: dict[str, int] = {}
         """The same of calls that are never heard."""
+        self.refuse_calls_of: dict[str, int] = {}
+        """The same of calls that are refused with HTTP 429."""
         self.before: Callable[[str], None] = lambda operation: None
 
     def client(self) -> Any:
@@ -47,6 +49,11 @@ class Wire:
         self.before(operation)
         if self._hit(self.lose_calls_of, operation):
             raise EndpointConnectionError(endpoint_url=str(request.url))
+        if self._hit(self.refuse_calls_of, operation):
+            headers = {"x-amzn-ErrorType": "ThrottlingException"}
+            return AWSResponse(
+                str(request.url), 429, headers, _Raw(b'{"message": "Rate exceeded"}')
+            )
         path, _, query = str(request.url).removeprefix("http://omics.invalid").partition("?")
         body = request.body or b""
         body = body.encode() if isinstance(body, str) else bytes(body)
