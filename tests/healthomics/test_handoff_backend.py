@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.values import FailureKind, TakedaError
+from snakemake_executor_takeda.values import FailureKind, File, NamedFiles, TakedaError
 from tests.healthomics.conftest import Cloud, Controller, job, wait_for, words_job
 
 pytestmark = pytest.mark.sandbox
@@ -220,7 +221,7 @@ def test_a_bad_workflow_is_refused_before_any_call(
     [
         ("absent.wdl", "does not exist"),
         ("main.nf", "not supported yet"),
-        ("ready2run:7830534", "not supported yet"),
+        ("ready2run:7830534", "no Ready2Run workflow 7830534"),
         ("", "no `handoff` resource"),
     ],
 )
@@ -229,6 +230,24 @@ def test_a_hand_off_that_is_no_wdl_file(
 ) -> None:
     with pytest.raises(SubmissionError, match=words):
         controllers().submit(job(handoff, outputs={"o": [cloud.uri("o")]}))
+
+
+def test_a_ready2run_workflow_with_a_log(cloud: Cloud, controllers: Controllers) -> None:
+    rule = replace(
+        job("ready2run:1000001", outputs={"table": [cloud.uri("results/lines.txt")]}),
+        inputs=(NamedFiles("text", (File("in/two.txt", cloud.uri("in/two.txt")),), False),),
+        logs=(File("logs/lines.log", cloud.uri("logs/lines.log")),),
+    )
+    run_id, outcome = controllers().run(rule)
+    assert outcome.succeeded, outcome
+    assert cloud.omics.get_run(id=run_id)["workflowType"] == "READY2RUN"
+    assert cloud.text("results/lines.txt") == "1\n"
+    log = cloud.text("logs/lines.log")
+    assert log.startswith(f"run: {run_id}\nuuid: ")
+    assert "status: COMPLETED\n" in log
+    assert "task\tstatus\tcpus\tmemory_gib" in log
+    assert "\nlines.count\tCOMPLETED\t" in log or "\ncount\tCOMPLETED\t" in log
+    assert f"== run/{run_id}/engine\n" in log
 
 
 def test_an_input_that_is_not_there(cloud: Cloud, controllers: Controllers) -> None:
