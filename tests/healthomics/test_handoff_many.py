@@ -156,8 +156,9 @@ def test_a_429_slows_all_down(wire: Wire, controller: Callable[..., Controller])
     assert one.now == 0.0
     wire.refuse_calls_of["StartRun"] = 2
     one.submit(submissions[1:])
-    # The second slot, two and four seconds after the refusals, then one every four seconds.
-    assert one.now == pytest.approx(1 + 2 + 4 + 4 + 4)
+    # The second slot, then what each refusal makes of the rate, then slots given out at that rate.
+    slower, slowest = 1 / 0.7, 1 / 0.49
+    assert one.now == pytest.approx(1 + slower + 3 * slowest)
     assert wire.calls["StartRun"] == 6
     assert len(wire.omics.call("ListRuns")["items"]) == 4
 
@@ -243,7 +244,13 @@ def test_cancel_ends_all_and_says_what_is_lost(
         active = one.submit([one.submission([job]) for job in jobs(8)])
     wait_for(lambda: wire.omics.engine.running)
     list(one.backend.poll(active))
+    requests = [
+        watched.handle.request for watched in one.backend._watched.values() if watched.handle
+    ]
     one.backend.cancel(active)
+    assert one.backend._journal is not None
+    entries = one.backend._journal.latest(requests)
+    assert [entry.status for entry in entries.values()] == ["CANCELLED"] * 8
     wire.omics.faults.clear()
     wait_for(lambda: not wire.omics.engine.running)
     assert {run["status"] for run in wire.omics.call("ListRuns")["items"]} == {"CANCELLED"}

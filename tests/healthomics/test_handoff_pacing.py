@@ -27,20 +27,30 @@ def test_slots_come_at_the_rate_and_in_order() -> None:
     assert bucket.seconds_until(bucket.reserve()) == 0.0, "an idle time is no debt"
 
 
-def test_a_refusal_halves_the_rate_and_voids_what_was_given_out() -> None:
+def test_a_refusal_slows_down_and_voids_what_was_given_out() -> None:
     clock = Clock()
     bucket = StartBucket(1.0, clock)
     old = [bucket.reserve() for _ in range(3)]
     bucket.refused()
     assert [bucket.seconds_until(slot) for slot in old] == [None] * 3
     new = [bucket.reserve() for _ in range(2)]
-    assert [bucket.seconds_until(slot) for slot in new] == [2.0, 4.0]
+    assert [bucket.seconds_until(slot) for slot in new] == pytest.approx([1 / 0.7, 2 / 0.7])
     for _ in range(20):
         bucket.refused()
     assert bucket.per_second == LOWEST_PER_SECOND
     for _ in range(100):
         bucket.taken()
     assert bucket.per_second == 1.0
+
+
+def test_who_comes_late_to_his_slot_is_not_followed_too_soon() -> None:
+    clock = Clock()
+    bucket = StartBucket(1.0, clock)
+    first, second = bucket.reserve(), bucket.reserve()
+    clock.now += 0.4
+    assert bucket.seconds_until(first) == 0.0
+    bucket.sent()
+    assert bucket.seconds_until(second) == pytest.approx(1.0)
 
 
 def test_a_quota_below_the_lowest_rate_is_kept() -> None:

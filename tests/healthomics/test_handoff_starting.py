@@ -202,6 +202,28 @@ def test_a_crash_after_start_run(
     assert runs(wire) == [started]
 
 
+def test_a_run_that_is_being_cancelled_is_not_waited_for(
+    wire: Wire, workflow_id: str, controller: Controllers
+) -> None:
+    """That it was told to end is written down; HealthOmics may say STOPPING for minutes."""
+    first = go(controller(), wanted(workflow_id))
+    controller().ended(first, "CANCELLED")
+    again = go(controller(), wanted(workflow_id))
+    assert again.run_id != first.run_id
+    assert again.generation == 1
+    assert go(controller(), wanted(workflow_id)).run_id == again.run_id
+
+
+def test_a_run_of_that_name_that_is_not_ours_is_left_alone(
+    wire: Wire, workflow_id: str, controller: Controllers
+) -> None:
+    one = wanted(workflow_id)
+    theirs = wire.omics.start_run(workflow_id, name=one.request.run_name)["id"]
+    handle = go(controller(), one)
+    assert handle.run_id != theirs
+    assert not handle.adopted
+
+
 def test_an_answer_that_names_a_run_of_another_controller(
     wire: Wire, workflow_id: str, controller: Controllers
 ) -> None:

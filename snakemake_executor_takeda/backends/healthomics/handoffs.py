@@ -258,6 +258,7 @@ class HealthOmicsBackend:
             group = pending.to_start[0]
             asked = [(pending.wanted[task_id], generation) for task_id, generation in group]
             pending.slot = None
+            self._bucket.sent()
             try:
                 if len(asked) == 1:
                     handles = [self._starter.start(*asked[0])]
@@ -266,7 +267,6 @@ class HealthOmicsBackend:
             except Throttled as error:
                 self._bucket.refused()
                 pending.throttled += 1
-                pending.slot = self._bucket.reserve()
                 _log.debug("HealthOmics takes no run at present: %s", error)
                 continue
             except Unanswered as error:

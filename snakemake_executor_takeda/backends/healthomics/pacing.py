@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 LOWEST_PER_SECOND = 0.05
-_SLOWER = 0.5
-_FASTER = 1.1
+_SLOWER = 0.7
+_FASTER = 1.2
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Slot:
 class StartBucket:
     """A bucket of one token for a quota of calls a second; safe from any thread.
 
-    The service's quota belongs to the account, so others may use it up: each refusal (HTTP 429) halves
-    the rate, each call that is taken brings it back by a tenth, up to what the target says.
+    The service's quota belongs to the account, so others may use it up: each refusal (HTTP 429) takes
+    three tenths of the rate, each call that is taken brings back a fifth of it, up to what the target says.
     """
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +35,7 @@ class StartBucket:
         self._clock = clock
         self._lock = threading.Lock()
         self._next_free = 0.0
+        self._last_sent = float("-inf")
         self._generation = 0
 
     @property
@@ -53,7 +54,14 @@ class StartBucket:
         with self._lock:
             if slot.generation != self._generation:
                 return None
-            return max(0.0, slot.at - self._clock())
+            # Who came late to his slot must not be followed too soon.
+            at = max(slot.at, self._last_sent + 1 / self._per_second)
+            return max(0.0, at - self._clock())
+
+    def sent(self) -> None:
+        """A call goes out now."""
+        with self._lock:
+            self._last_sent = self._clock()
 
     def refused(self) -> None:
         """The service took no call: all slots lapse."""
@@ -65,6 +73,7 @@ class StartBucket:
             self._generation += 1
 
     def taken(self) -> None:
-        """The service took a call."""
+        """The service took a call, at the latest now: how long it was on its way is not known."""
         with self._lock:
+            self._last_sent = self._clock()
             self._per_second = min(self._allowed, self._per_second * _FASTER)
