@@ -8,7 +8,7 @@ import pytest
 
 from tests.healthomics.kill_run import Trial, kill_until
 
-SEED = 5
+SEED = 20261121
 
 
 @pytest.mark.sandbox
