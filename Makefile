@@ -6,8 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process.
-TEST_PROCESSES ?= 3
+# Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process, in the
+# files' order: a file of few tests may be the longest.
+TEST_PROCESSES ?= 4
 export TAKEDA_SANDBOX_DIR ?= $(CURDIR)/.takeda/sandbox
 
 help: ## show this list
@@ -31,7 +32,7 @@ demo-compare: ## are the results of `make demo` and `make demo-plain` the same?
 	@workflows/outbreak/compare
 
 test: setup lint ## everything: lint, types, unit and integration tests with coverage
-	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report=term-missing:skip-covered
 
 unit: setup ## the tests that take seconds
 	$(BIN)/pytest -m "not sandbox and not slurm and not docker" -q

@@ -14,22 +14,18 @@ Makes a virtual environment with the peers from PyPI below `--venv` (a temporary
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from side_by_side import make_environment, ratios
+from side_by_side import folder_of_runs, in_turn, make_environment, medians, parser_of, put_empty
 
 from snakemake_executor_takeda.sandbox import control
 from snakemake_executor_takeda.sandbox.record import BUCKET, ON_DEMAND_QUEUE
@@ -41,7 +37,6 @@ rule one:
     resources: mem_mb=2048
     shell: "touch {output}"
 """
-SUBMITTING_CALLS = frozenset({"RegisterJobDefinition", "SubmitJob", "DescribeJobDefinitions"})
 FLAGS = {
     "null": (),
     "takeda": (
@@ -139,22 +134,8 @@ class Bench:
             for n in range(self._jobs):
                 (made / f"{n}.txt").touch()
             return
-        from concurrent.futures import ThreadPoolExecutor
-
-        import boto3
-
-        variables = control.environment(self._state_dir)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=variables["AWS_ENDPOINT_URL_S3"],
-            region_name=variables["AWS_DEFAULT_REGION"],
-            aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        )
-        with ThreadPoolExecutor(4) as pool:
-            for n in range(self._jobs):
-                key = f"benchmark/made/{n}.txt"
-                pool.submit(s3.put_object, Bucket=BUCKET, Key=key, Body=b"")
+        keys = (f"benchmark/made/{n}.txt" for n in range(self._jobs))
+        put_empty(keys, control.environment(self._state_dir))
 
     def _command(self, executor: str) -> list[str]:
         return [
@@ -180,16 +161,8 @@ class Bench:
 
 
 def summary(executor: str, runs: list[Measured], null: list[Measured]) -> dict[str, object]:
-    """Medians, and ratios to the executor that does nothing, pair by pair."""
-    submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
     return {
-        "executor": executor,
-        "runs": len(runs),
-        "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
-        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
-        "wall_seconds": statistics.median(run.wall_seconds for run in runs),
-        "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
-        "seconds_until_submitted": statistics.median(submitted) if submitted else None,
+        **medians(executor, runs, null),
         "calls_until_submitted": max(run.calls_until_submitted for run in runs),
         "calls": runs[-1].calls,
     }
@@ -210,35 +183,14 @@ def show(rows: list[dict[str, object]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2000)
+    words = "where the outputs are: the sandbox's S3, or a folder, with which Snakemake is ten times faster"
+    parser = parser_of(__doc__, ("s3", "fs"), "s3", words)
     parser.add_argument(
         "--latency", type=float, default=0.05, metavar="SECONDS", help="of each Batch call"
     )
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument(
-        "--peer-repetitions",
-        type=int,
-        default=1,
-        help="of aws-batch, which takes minutes (0: leave it out)",
-    )
-    parser.add_argument(
-        "--storage",
-        choices=("s3", "fs"),
-        default="s3",
-        help="where the outputs are: the sandbox's S3, or a folder, with which Snakemake is ten times faster",
-    )
-    parser.add_argument(
-        "--venv", type=Path, help="an environment made by an earlier run of this script"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="takeda-benchmark-"))
-        if arguments.keep:
-            print(f"runs below {folder}", file=sys.stderr)
-        else:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = folder_of_runs(stack, keep=arguments.keep)
         python = make_environment(
             (arguments.venv or folder / "venv").absolute(), "snakemake-storage-plugin-fs", PEER
         )
@@ -255,15 +207,12 @@ def main() -> None:
             latency = ["sandbox", "faults", "set", f"latency={arguments.latency}"]
             takeda = Path(sys.executable).parent / "takeda"
             subprocess.run([takeda, *latency], check=True, stdout=sys.stderr)
-            runs: dict[str, list[Measured]] = {"null": [], "takeda": [], "aws-batch": []}
-            for repetition in range(arguments.repetitions):
-                for executor, found in runs.items():
-                    if executor != "aws-batch" or repetition < arguments.peer_repetitions:
-                        found.append(bench.run(executor))
-                        print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
+            runs = in_turn(
+                bench.run, "aws-batch", arguments.repetitions, arguments.peer_repetitions
+            )
         finally:
             control.down(folder / "sandbox")
-    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items() if found]
+    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items()]
     show(rows)
     print(
         json.dumps(

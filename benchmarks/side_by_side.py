@@ -2,13 +2,81 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import shutil
 import statistics
 import subprocess
+import sys
+import tempfile
 import venv
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from snakemake_executor_takeda.sandbox.record import BUCKET
 
 HERE = Path(__file__).parent
+
+
+def parser_of(
+    doc: str, storages: Iterable[str], storage: str, help_on_storage: str
+) -> argparse.ArgumentParser:
+    """The words that all of them take; the first line of `doc` is the description."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument(
+        "--peer-repetitions",
+        type=int,
+        default=1,
+        help="of the peer, which takes minutes (0: leave it out)",
+    )
+    parser.add_argument("--storage", choices=tuple(storages), default=storage, help=help_on_storage)
+    parser.add_argument(
+        "--venv", type=Path, help="an environment made by an earlier run of this script"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
+    return parser
+
+
+def folder_of_runs(stack: contextlib.ExitStack, *, keep: bool) -> Path:
+    """A new folder, deleted with the stack unless it is to be kept."""
+    folder = Path(tempfile.mkdtemp(prefix="takeda-benchmark-"))
+    if keep:
+        print(f"runs below {folder}", file=sys.stderr)
+    else:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def in_turn(
+    run: Callable[[str], Any], peer: str, repetitions: int, peer_repetitions: int
+) -> dict[str, list[Any]]:
+    """Runs of the executor that does nothing, of this plugin and of the peer, A B C A B C …"""
+    runs: dict[str, list[Any]] = {"null": [], "takeda": [], peer: []}
+    for repetition in range(repetitions):
+        for executor, found in runs.items():
+            if executor != peer or repetition < peer_repetitions:
+                found.append(run(executor))
+                print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
+    return {executor: found for executor, found in runs.items() if found}
+
+
+def medians(executor: str, runs: list[Any], null: list[Any]) -> dict[str, Any]:
+    """What all tables show of an executor, and ratios to the one that does nothing, pair by pair."""
+    submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
+    return {
+        "executor": executor,
+        "runs": len(runs),
+        "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
+        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
+        "wall_seconds": statistics.median(run.wall_seconds for run in runs),
+        "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
+        "seconds_until_submitted": statistics.median(submitted) if submitted else None,
+    }
 
 
 def make_environment(folder: Path, *packages: str) -> Path:
@@ -28,6 +96,24 @@ def make_environment(folder: Path, *packages: str) -> Path:
         wanted = [*same, *packages, *editable]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
     return python
+
+
+def put_empty(keys: Iterable[str], variables: Mapping[str, str]) -> None:
+    """Empty objects in the bucket of the sandbox that the variables lead to."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import boto3
+
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=variables["AWS_ENDPOINT_URL_S3"],
+        region_name=variables["AWS_DEFAULT_REGION"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for key in keys:
+            pool.submit(s3.put_object, Bucket=BUCKET, Key=key, Body=b"")
 
 
 def ratios(runs: list[float], null: list[float]) -> dict[str, float | list[float]]:

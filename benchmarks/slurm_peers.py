@@ -5,37 +5,43 @@
 The same Snakefile is run in turn (A B C A B C …) by an executor that does nothing (`null_executor/`),
 by this plugin and by snakemake-executor-plugin-slurm, on a real Slurm on this machine with four nodes.
 The jobs' outputs are there beforehand (`--forceall` has Snakemake run the jobs all the same), and the
-jobs themselves do next to nothing: they do not start the Snakemake of theirs, which would take this
-machine an hour. CPU seconds and peak memory are the operating system's, of the controller with the
-processes that it starts; Slurm's daemons are not among them. Prints one JSON object, and a line for each
-run to standard error.
+jobs themselves do nothing: of this plugin they leave the record of a success (`quick_node.sh`), of the
+peer they are `true`. The Snakemake of each job would take this machine an hour, and what runs beside the
+controller makes its CPU seconds dearer. CPU seconds and peak memory are the operating system's, of the
+controller with the processes that it starts; Slurm's daemons are not among them. Prints one JSON object,
+and a line for each run to standard error.
 
 Makes a virtual environment with the peer from PyPI below `--venv` (a temporary one by default).
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import shlex
 import shutil
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from side_by_side import HERE, make_environment, ratios
+from side_by_side import (
+    HERE,
+    folder_of_runs,
+    in_turn,
+    make_environment,
+    medians,
+    parser_of,
+    put_empty,
+)
 
-from snakemake_executor_takeda.sandbox import slurm
+from snakemake_executor_takeda.sandbox import control, slurm
+from snakemake_executor_takeda.sandbox.record import BUCKET
 
 PEER = "snakemake-executor-plugin-slurm==2.8.0"
-QUICK_NODE = HERE.parent / "tests" / "snakemake" / "quick_node.py"
 SNAKEFILE = """
 rule one:
     output: "made/{n}"
@@ -59,6 +65,13 @@ FLAGS = {
         *("--slurm-init-seconds-before-status-checks", "1"),
     ),
 }
+STORAGE: dict[str, tuple[str, ...]] = {
+    "shared": (),
+    "s3": (
+        *("--default-storage-provider", "s3", "--shared-fs-usage", "none"),
+        *("--default-storage-prefix", f"s3://{BUCKET}/benchmark"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +91,11 @@ class Measured:
 class Bench:
     """A running Slurm, and an environment with the executors."""
 
-    def __init__(self, folder: Path, python: Path, jobs: int, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, python: Path, jobs: int, storage: str, variables: Mapping[str, str]
+    ) -> None:
         self._folder = folder
+        self._storage = storage
         self._python = python
         self._jobs = jobs
         self._variables = variables
@@ -128,8 +144,8 @@ class Bench:
         (folder / "made").mkdir()
         for n in range(self._jobs):
             (folder / "made" / str(n)).touch()
-        node = _script(folder / "quick-python", [str(self._python), str(QUICK_NODE)], '"$@"')
-        (folder / "routing.yaml").write_text(POLICY.format(python=json.dumps(str(node))))
+        node = json.dumps(str(HERE / "quick_node.sh"))
+        (folder / "routing.yaml").write_text(POLICY.format(python=node))
         (folder / "bin").mkdir()
         if executor == "slurm":
             # What it has a node run is an argument of sbatch.
@@ -139,7 +155,7 @@ class Bench:
     def _command(self, executor: str, note: Path) -> list[str]:
         return [
             *(str(self._python), str(HERE / "counted_snakemake.py"), str(note)),
-            *("--executor", executor, *FLAGS[executor], "--forceall"),
+            *("--executor", executor, *FLAGS[executor], "--forceall", *STORAGE[self._storage]),
             *("--jobs", str(10 * self._jobs), "--max-jobs-per-timespan", "1000000/1s"),
             *("--max-status-checks-per-second", "1000"),
             # The default scheduler solves a linear program in a process of its own, which would
@@ -160,39 +176,18 @@ def _script(path: Path, words: list[str], arguments: str) -> Path:
 
 
 def summary(executor: str, runs: list[Measured], null: list[Measured]) -> dict[str, object]:
-    """Medians, and ratios to the executor that does nothing, pair by pair."""
-    submitted = [run.seconds_until_submitted for run in runs if run.seconds_until_submitted]
     return {
-        "executor": executor,
-        "runs": len(runs),
-        "cpu_seconds": statistics.median(run.cpu_seconds for run in runs),
-        **ratios([run.cpu_seconds for run in runs], [run.cpu_seconds for run in null]),
-        "wall_seconds": statistics.median(run.wall_seconds for run in runs),
-        "peak_rss_mb": statistics.median(run.peak_rss_mb for run in runs),
-        "seconds_until_submitted": statistics.median(submitted) if submitted else None,
+        **medians(executor, runs, null),
         "most_processes": max(sum(run.processes.values()) for run in runs),
         "processes": runs[-1].processes,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument(
-        "--peer-repetitions", type=int, default=1, help="of the peer (0: leave it out)"
-    )
-    parser.add_argument(
-        "--venv", type=Path, help="an environment made by an earlier run of this script"
-    )
-    parser.add_argument("--keep", action="store_true", help="keep the runs' folders, and say where")
-    arguments = parser.parse_args()
+    words = "where the outputs are: a file system that all share, or the sandbox's S3"
+    arguments = parser_of(__doc__, STORAGE, "shared", words).parse_args()
     with contextlib.ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="takeda-benchmark-"))
-        if arguments.keep:
-            print(f"runs below {folder}", file=sys.stderr)
-        else:
-            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = folder_of_runs(stack, keep=arguments.keep)
         python = make_environment(
             (arguments.venv or folder / "venv").absolute(),
             PEER,
@@ -200,15 +195,17 @@ def main() -> None:
         )
         variables = slurm.up(folder / "slurm")
         stack.callback(slurm.down, folder / "slurm")
-        bench = Bench(folder, python, arguments.jobs, variables)
-        runs: dict[str, list[Measured]] = {"null": [], "takeda": [], "slurm": []}
-        for repetition in range(arguments.repetitions):
-            for executor, found in runs.items():
-                if executor != "slurm" or repetition < arguments.peer_repetitions:
-                    found.append(bench.run(executor))
-                    print(executor, asdict(found[-1]), file=sys.stderr, flush=True)
-    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items() if found]
-    print(json.dumps({"jobs": arguments.jobs, "rows": rows}, indent=2))
+        if arguments.storage == "s3":
+            control.up(folder / "sandbox", control.Options(services_port=0, moto_port=0))
+            stack.callback(control.down, folder / "sandbox")
+            variables |= control.environment(folder / "sandbox")
+            put_empty((f"benchmark/made/{n}" for n in range(arguments.jobs)), variables)
+        bench = Bench(folder, python, arguments.jobs, arguments.storage, variables)
+        runs = in_turn(bench.run, "slurm", arguments.repetitions, arguments.peer_repetitions)
+    rows = [summary(executor, found, runs["null"]) for executor, found in runs.items()]
+    print(
+        json.dumps({"jobs": arguments.jobs, "storage": arguments.storage, "rows": rows}, indent=2)
+    )
 
 
 if __name__ == "__main__":

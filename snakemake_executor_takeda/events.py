@@ -11,6 +11,9 @@ from typing import Any
 
 from snakemake_executor_takeda.values import JobSpec, Target
 
+# `json.dumps` would make an encoder for each line.
+_encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
+
 
 class EventLog:
     """Appends events; a line is on its way to disk when `write` returns. Safe across threads."""
@@ -44,7 +47,7 @@ class EventLog:
             "external_id": external_id,
             "detail": dict(detail),
         }
-        line = json.dumps(record, ensure_ascii=False, default=str) + "\n"
+        line = _encode(record) + "\n"
         with self._lock:
             self._file.write(line)
             self._file.flush()

@@ -8,7 +8,7 @@ import queue
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from snakemake_executor_takeda.watching import Lane
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
     from snakemake_executor_takeda.outputs import OutputCheck
+    from snakemake_executor_takeda.values import Active
 
 CANCEL_TIMEOUT_SECONDS = 60
 CANCEL_GRACE_SECONDS = 3
@@ -630,15 +631,32 @@ class Run:
             lane.join(patience)
             active = [one for one in lane.active() if one.submission.submission_id not in ended]
             try:
-                lane.backend.cancel(active)
+                left = lane.backend.cancel(active)
             except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
                 self._logger.error(f"takeda: {error}")
                 return
             task_ids = [task_id for one in active for task_id in one.open_task_ids]
             self._record(partial(self._ledger.cancel, task_ids))
+            self._tell_cancelled(active, left or ())
             ended |= {one.submission.submission_id for one in active}
             if not lane.is_sending:
                 return
+
+    def _tell_cancelled(self, active: list[Active], left: Collection[str]) -> None:
+        """What a Ctrl-C has ended, by target. Of what is left the backend itself has told."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for one in active:
+            is_left = one.accepted.external_id in left
+            counts[one.submission.target.name, one.submission.target.backend] += (
+                0 if is_left else len(one.open_task_ids)
+            )
+        lines = [
+            f"cancelled {count} job{'s' if count > 1 else ''} on {target} ({backend})"
+            for (target, backend), count in counts.items()
+            if count
+        ]
+        for line in lines:
+            self._logger.info(f"takeda: {line}{'' if left else '; none is left'}")
 
     def _close_all(self) -> None:
         self._closed = True

@@ -58,17 +58,19 @@ class ExecutorSettings(ExecutorSettingsBase):
         "Default: .takeda/ below the default storage prefix."
     )
     coalesce_seconds: float = _flag(
-        "Send waiting jobs off when no further one has become ready for this long.", default=0.5
+        "Send waiting jobs off when no further one has become ready for this many seconds. Default: 0.5.",
+        default=0.5,
     )
     coalesce_max_seconds: float = _flag(
-        "Send waiting jobs off after this long at the latest.", default=3.0
+        "Send waiting jobs off after this many seconds at the latest. Default: 3.", default=3.0
     )
     poll_seconds: float = _flag(
-        "Longest pause between two looks at a service while nothing changes.", default=10.0
+        "Longest pause between two looks at a service while nothing changes, in seconds. Default: 10.",
+        default=10.0,
     )
     interruptions: int = _flag(
         "How often a job that lost its node is sent again to the same target before the target's "
-        "fallback takes it. Does not count against --retries.",
+        "fallback takes it. Does not count against --retries. Default: 2.",
         default=2,
     )
 

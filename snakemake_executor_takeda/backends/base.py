@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -21,11 +21,20 @@ from snakemake_executor_takeda.values import (
 )
 
 
+def sentences(reason: str, advice: str) -> str:
+    """A reason and what to do, in one line."""
+    if not advice:
+        return reason
+    if advice[0].islower():
+        return f"{reason.rstrip('.')}: {advice}"
+    return f"{reason} {advice}" if reason.endswith((".", "?", "!")) else f"{reason}. {advice}"
+
+
 class SubmissionError(Exception):
     """The service refused a submission: its tasks fail with this kind and reason, no other does."""
 
     def __init__(self, kind: FailureKind, reason: str, advice: str = "") -> None:
-        super().__init__(f"{reason}: {advice}" if advice else reason)
+        super().__init__(sentences(reason, advice))
         self.kind = kind
         self.reason = reason
         self.advice = advice
@@ -96,8 +105,9 @@ class Backend(Protocol):
         not answer is not an end: yield nothing and say it again next time.
         """
 
-    def cancel(self, active: Sequence[Active]) -> None:
-        """End all open tasks of these submissions, in bulk, and see that they ended."""
+    def cancel(self, active: Sequence[Active]) -> Collection[str] | None:
+        """End all open tasks of these submissions, in bulk, and see that they ended; → external ids of
+        those that had not ended in time, about which the backend has said what is to be said."""
 
     def close(self) -> None:
         """Free what the backend holds. Called once, last."""

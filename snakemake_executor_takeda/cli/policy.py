@@ -27,8 +27,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         "check",
         help="read a policy as a run does, and show its targets and routes or its mistakes",
         description="Read a policy as a run does, and show its targets and routes, or all of its "
-        "mistakes (exit status 1). No service is asked: whether queues and partitions exist is "
-        "looked at when a run starts.",
+        "mistakes (exit status 1). Files that it names are looked at on this machine. No service is "
+        "asked: whether queues and partitions exist is looked at when a run starts.",
         epilog="example: takeda policy check routing.yaml",
     )
     check.add_argument("file", type=Path, metavar="FILE", help="the policy, YAML")
@@ -55,11 +55,21 @@ def _run_check(args: argparse.Namespace) -> int:
 
 def _loaded(file: Path) -> Policy:
     from snakemake_executor_takeda.assembly import backend_factories, policy_of
+    from snakemake_executor_takeda.routing.source import Problems
     from snakemake_executor_takeda.settings import ExecutorSettings
 
     if not file.is_file():
         raise TakedaError(f"there is no file {file}: name a routing policy (YAML)")
-    return policy_of(ExecutorSettings(routing=str(file)), backend_factories())
+    policy = policy_of(ExecutorSettings(routing=str(file)), backend_factories())
+    problems = Problems(policy.source)
+    for target in policy.targets.values():
+        # Of those backends whose options can tell without asking a service.
+        look = getattr(target.options, "wrong_here", tuple)
+        for text in look():
+            line = int(target.source.rpartition(":")[2])
+            problems.add(line, f"target {target.name}: {text.rstrip('.')}.")
+    problems.raise_any()
+    return policy
 
 
 def _mistakes(error: TakedaError) -> list[str]:

@@ -16,6 +16,10 @@ NARROWING = ("backend", "capacity", "instance_type")
 CAPACITIES = ("spot", "on-demand")
 
 
+class _Unlisted(str):
+    """An instance type that no target lists. Those may have it that find it out themselves."""
+
+
 class PlacementError(TakedaError):
     """A job that no target may take; the message names rule, line and what to change."""
 
@@ -30,7 +34,7 @@ def place(job: JobSpec, policy: Policy) -> Placement:
     """
     resources = job.resources
     handoff = is_handoff(job)
-    wants = {word: str(resources[word]) for word in NARROWING if resources.get(word)}
+    wants = _wants(job, policy)
     if resources.get("target"):
         return _named(job, policy, str(resources["target"]), wants, handoff)
     reasons = _narrowed(job, policy, wants) if wants else []
@@ -65,9 +69,21 @@ def fallback_of(job: JobSpec, target: Target, policy: Policy) -> str | None:
     asks. A rule that names its target has no other."""
     if target.fallback is None or job.resources.get("target"):
         return None
-    wants = {word: str(job.resources[word]) for word in NARROWING if job.resources.get(word)}
+    wants = _wants(job, policy)
     found = _first_fit(target.fallback, policy, wants, is_handoff(job))
     return found.name if found else None
+
+
+def _wants(job: JobSpec, policy: Policy) -> dict[str, str]:
+    """What the rule asks of its target, by resource."""
+    wants = {word: str(job.resources[word]) for word in NARROWING if job.resources.get(word)}
+    kind = wants.pop("instance_type", None)
+    if kind:
+        named = job.resources.get("target")
+        asked = (t for t in policy.targets.values() if not _refusal(t, wants))
+        lists = any(_has_instance(t, kind) for t in asked if named in (None, "", t.name))
+        wants["instance_type"] = kind if lists else _Unlisted(kind)
+    return wants
 
 
 def _named(
@@ -113,7 +129,8 @@ def _unknown(word: str, value: str, policy: Policy) -> str:
     return (
         f"{none_has}. "
         + (f"Did you mean {near}? " if near else "")
-        + ("Put it into `instances` of the target of your routing policy that has it.")
+        + "Put it into `instances` of the target of your routing policy that has it"
+        + (", or let a Slurm target choose its partitions: it looks at the nodes' features.")
     )
 
 
@@ -211,7 +228,9 @@ def _refusal(target: Target, wants: Mapping[str, str]) -> str | None:
 
 
 def _has_instance(target: Target, instance_type: str) -> bool:
-    """A target lists types (`c7i.4xlarge`) or families (`c7i`)."""
+    """A target lists types (`c7i.4xlarge`) or families (`c7i`), or finds out what there is."""
+    if isinstance(instance_type, _Unlisted):
+        return not target.instances and getattr(target.options, "finds_instances", False)
     family = instance_type.partition(".")[0]
     return instance_type in target.instances or family in target.instances
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.worker.exits import UNREACHABLE
 from snakemake_executor_takeda.worker.manifest import read_entry
-from snakemake_executor_takeda.worker.objects import read, read_range, write
+from snakemake_executor_takeda.worker.objects import Unreachable, read, read_range, write
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.worker.usage import Usage
@@ -33,7 +34,14 @@ _INDEX_VARIABLES = ("AWS_BATCH_JOB_ARRAY_INDEX", "SLURM_ARRAY_TASK_ID")
 
 
 def main() -> int:
-    args = _parse()
+    try:
+        return _work(_parse())
+    except Unreachable as error:
+        print(f"takeda-worker: {error}", file=sys.stderr, flush=True)
+        return UNREACHABLE
+
+
+def _work(args: argparse.Namespace) -> int:
     if args.mpi:
         _allow_root_to_launch()
     started = time.time()

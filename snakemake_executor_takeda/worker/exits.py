@@ -1,4 +1,4 @@
-"""Exit codes of the worker's own, for what keeps a job of several nodes from running its task.
+"""Exit codes of the worker and its job script, for what keeps a job from running its task.
 
 The task's own code is Snakemake's, 0 or 1 or that of a signal, so that these cannot be taken for it.
 """
@@ -13,3 +13,7 @@ NODES_MISSING: Final = 92
 """Not all nodes had started in time."""
 NODES_UNFIT: Final = 93
 """A node has not what the target says, or cannot be reached."""
+NO_MODULES: Final = 94
+"""The job script could not load environment modules."""
+UNREACHABLE: Final = 95
+"""The worker could not read what the run left for it, or could not leave its record."""

@@ -64,6 +64,7 @@ class FakeSlurm:
         self.jobs_are = {}
         self.submits = []
         self.found = None
+        self.reservations_are = []
         self.calls = []
         self.cancelled = []
         self.taken_out = []
@@ -115,6 +116,10 @@ class FakeSlurm:
 
     def partition_details(self):
         return self._or_raise(self.partitions_are)
+
+    def reservations(self):
+        self.calls.append("reservations")
+        return self._or_raise(self.reservations_are)
 
     def close(self):
         self.calls.append("close")

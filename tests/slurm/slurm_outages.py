@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -10,11 +11,12 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 from slurm_builders import context, submission
 
 from snakemake_executor_takeda.backends.slurm import backend as factory
-from snakemake_executor_takeda.sandbox import slurm
+from snakemake_executor_takeda.sandbox import slurm, slurm_services
 from snakemake_executor_takeda.sandbox.slurm_processes import members, wait_until
 from snakemake_executor_takeda.watching import Lane
 
@@ -41,6 +43,11 @@ class Controller:
         self._signal(signal.SIGTERM)
         assert wait_until(lambda: not self._pids(), 30), "slurmctld does not end"
 
+    def crash(self):
+        """It saves nothing: what it did in its last seconds is forgotten."""
+        self._signal(signal.SIGKILL)
+        assert wait_until(lambda: not self._pids(), 30), "slurmctld does not end"
+
     def start(self):
         self._programs.run("slurmctld")
         assert wait_until(self.answers, 30), "slurmctld does not start"
@@ -57,12 +64,26 @@ class Controller:
             text = f"{name}={value}\n{text}"
         conf.write_text(text)
 
-    def _signal(self, number):
-        for pid in self._pids():
+    def kill_database(self):
+        self._signal(signal.SIGKILL, "slurmdbd")
+        assert wait_until(lambda: not self._pids("slurmdbd"), 30), "slurmdbd does not end"
+
+    def start_database(self):
+        run_dir = json.loads((self.home / "record.json").read_text())["run_dir"]
+        slurm_services.start_slurmdbd(self._programs, self.home, Path(run_dir) / "mariadb.sock")
+
+        def answers():
+            words = ["sacctmgr", "--noheader", "show", "cluster"]
+            return subprocess.run(words, check=False, capture_output=True).returncode == 0
+
+        assert wait_until(answers, 30, every=0.5), "slurmdbd does not start"
+
+    def _signal(self, number, name="slurmctld"):
+        for pid in self._pids(name):
             os.kill(pid, number)
 
-    def _pids(self):
-        return [process.pid for process in members(self.home) if process.name == "slurmctld"]
+    def _pids(self, name="slurmctld"):
+        return [process.pid for process in members(self.home) if process.name == name]
 
 
 class Listener:

@@ -54,6 +54,15 @@ def test_jobs_tell_the_exit_code_too(version):
     assert jobs[node_fail].state == "NODE_FAIL"
     assert jobs[f"{pending}_0"].state == "RUNNING"
     assert f"{pending}_1-2" not in jobs
+    assert jobs[f"{pending}_*"].state == "PENDING"
+
+
+@pytest.mark.parametrize("index", ["2-5%2", "4294967294"])
+def test_what_has_not_begun_of_an_array_has_no_index(index):
+    line = f"JobId=9 ArrayJobId=9 ArrayTaskId={index} JobName=mine JobState=CANCELLED Reason=None\n"
+    assert [(key, one.state) for key, one in answers.read_jobs(line).items()] == [
+        ("9_*", "CANCELLED")
+    ]
 
 
 def test_settings_give_the_array_limit(version):

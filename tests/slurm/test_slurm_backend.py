@@ -1,6 +1,7 @@
 """Submitting, cancelling and checking, against a stand-in for Slurm."""
 
 import stat
+from dataclasses import replace
 
 import pytest
 from slurm_builders import TRUE, FakeSlurm, active, context, sighting, submission, target
@@ -14,6 +15,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.facts import NodeFacts
 from snakemake_executor_takeda.values import FailureKind, Shape, TakedaError
 
 
@@ -62,6 +64,16 @@ def test_a_call_of_unknown_fate_is_never_repeated_blindly(make, fake):
     assert [call for call in fake.calls if call in ("submit", "find")] == ["submit", "find"]
 
 
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("300 sec", 60.0), ("30 sec", 10.0), ("2 sec", 1.0), ("0 sec", 60.0)]
+)
+def test_looks_are_as_frequent_as_the_clusters_memory_is_short(make, fake, said, seconds):
+    fake.settings_are |= {"MinJobAge": said}
+    backend = make()
+    backend.check()
+    assert backend._watcher._looks.limit_seconds == seconds
+
+
 def test_a_refusal_fails_its_own_submission_in_slurms_words(make, fake):
     backend = make()
     backend.check()
@@ -81,6 +93,32 @@ def test_cancel_ends_what_may_have_come_through(make, fake):
     fake.found = "42"
     backend.cancel([])
     assert fake.cancelled == [(["42"], False)]
+
+
+def test_cancel_ends_what_a_controller_that_hung_makes_of_an_earlier_call(make, fake, monkeypatch):
+    """It may answer that there is no such job, and make it then."""
+    monkeypatch.setattr(submitting, "SETTLING_SECONDS", 0.5)
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("socket timed out")]
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission())
+    asked = []
+    fake.find = lambda name: asked.append(name) or ("42" if len(asked) > 1 else None)
+    backend.cancel([])
+    assert fake.cancelled == [(["42"], False)]
+    assert len(asked) == 2
+
+
+def test_cancel_does_not_wait_for_ever_for_a_call_that_made_no_job(make, fake, monkeypatch):
+    monkeypatch.setattr(submitting, "SETTLING_SECONDS", 0.2)
+    backend = make()
+    backend.check()
+    fake.submits = [SlurmSilent("socket timed out")]
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission())
+    backend.cancel([])
+    assert fake.cancelled == []
 
 
 def test_cancel_says_when_slurm_does_not_answer(make, fake, monkeypatch):
@@ -143,3 +181,39 @@ def test_array_limit_is_asked_once(make, fake, monkeypatch):
     backend = make()
     assert [backend.array_limit(target(), Shape()) for _ in range(3)] == [50, 50, 50]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "jobs", "told"),
+    [
+        ("CR_Core_Memory", [{"mem_mb": 100}, {"mem_mb": 150}], ["mem_mb=100"]),
+        ("CR_Core_Memory", [{"mem_mb": 200}, {}], []),
+        ("CR_Core", [{"mem_mb": 100}], []),
+    ],
+)
+def test_memory_below_what_snakemake_itself_takes_is_told_once(
+    fake, tmp_path, parameters, jobs, told
+):
+    fake.settings_are = {"SelectTypeParameters": parameters}
+    fake.nodes_are = [NodeFacts("n1", ("IDLE",), cpus=4, memory_mib=8000, partitions=("hpc",))]
+    said = []
+    backend = module.SlurmBackend(
+        (target(),), replace(context(tmp_path), say=said.append), client=fake
+    )
+    for shape in jobs:
+        job = submission(shape=Shape(**shape)).tasks[0].job
+        backend.check_job(job, target())
+    assert [line.partition(" asks ")[2].partition(",")[0] for line in said] == told
+    assert all("rule align" in line and "200" in line for line in said)
+
+
+def test_memory_for_each_cpu_counts_with_the_cpus(fake, tmp_path):
+    said = []
+    backend = module.SlurmBackend(
+        (target(),), replace(context(tmp_path), say=said.append), client=fake
+    )
+    for threads in (4, 1):
+        shape = Shape(cpus=threads, mem_mb=60 * threads)
+        job = submission(shape=shape, mem_mb_per_cpu=60).tasks[0].job
+        backend.check_job(job, target())
+        assert bool(said) == (threads == 1)

@@ -51,6 +51,7 @@ def story(sent, minutes, reason="Resources", busy=(), state="PENDING"):
         ("PENDING", "PartitionDown", Cause.UNAVAILABLE),
         ("PENDING", "JobHeldAdmin", Cause.HELD),
         ("PENDING", "JobHoldMaxRequeue", Cause.HELD),
+        ("RESV_DEL_HOLD", "", Cause.HELD),
         ("REQUEUE_HOLD", "", Cause.HELD),
         ("SPECIAL_EXIT", "", Cause.HELD),
         ("PENDING", "launch failed requeued held", Cause.HELD),
@@ -113,7 +114,7 @@ def test_nodes_that_are_down_are_waited_for_where_there_is_no_other_place():
     assert [(minute, type(found)) for minute, found in told] == [(10, Update)]
 
 
-@pytest.mark.parametrize("state", ["SPECIAL_EXIT", "REQUEUE_HOLD"])
+@pytest.mark.parametrize("state", ["SPECIAL_EXIT", "REQUEUE_HOLD", "RESV_DEL_HOLD"])
 def test_what_is_held_waits_for_its_release(state):
     told = story(submission(on=target(fallback="od", pending_limit=20)), 600, "", state=state)
     ((minute, note),) = told

@@ -1,5 +1,7 @@
 """What is known of the cluster, and when it is looked at; targets' words about partitions."""
 
+import threading
+
 import pytest
 from pydantic import ValidationError
 from slurm_builders import FakeSlurm, context, submission, target
@@ -44,7 +46,7 @@ def fake():
 
 
 def chosen(fake, sent, chooser=None):
-    request = job_request(sent, sent.target.options, "/work", "/logs")
+    request = job_request(sent, sent.target.options, "/project", "/logs")
     return (chooser or Chooser(fake)).choose(request, sent.tasks[0].job, sent.target)
 
 
@@ -150,6 +152,26 @@ def test_silence_leaves_what_was_seen(fake):
     assert chosen(fake, submission(), chooser).request.partition == "small"
 
 
+def test_a_look_that_takes_long_holds_up_nobody(fake):
+    """The dispatcher, which serves other backends too, asks for limits and places all the while."""
+    clock, asked, answer = Clock(), threading.Event(), threading.Event()
+    chooser = Chooser(fake, clock)
+    assert chooser.cluster
+    clock.now = REFRESH_SECONDS
+    fake.nodes = lambda: asked.set() or [] * answer.wait(60)
+    look = threading.Thread(target=chooser.look_again)
+    look.start()
+    assert asked.wait(60)
+    limits = []
+    other = threading.Thread(target=lambda: limits.append(chooser.array_limit(target())))
+    other.start()
+    other.join(5)
+    told_meanwhile = list(limits)
+    answer.set()
+    look.join(60)
+    assert told_meanwhile == [1000]
+
+
 # The backend.
 
 
@@ -167,6 +189,15 @@ def test_a_submission_tells_its_partition_and_why(backend, fake):
     assert fake.requests[-1].partition == "large"
     assert accepted.detail["partition"] == "large"
     assert "partition large has the smallest nodes that fit" in accepted.detail["reasons"][0]
+
+
+def test_a_closed_partition_is_told_at_the_start_unless_there_is_a_fallback(backend, fake):
+    fake.partitions_are = [PartitionFacts("small", state="DRAIN", is_default=True, total_nodes=1)]
+    backend._chooser = Chooser(fake)
+    job = submission().tasks[0].job
+    with pytest.raises(SubmissionError, match="takes no jobs: it is DRAIN"):
+        backend.check_job(job, target(partition="small"))
+    backend.check_job(job, target(partition="small", fallback="other"))
 
 
 def test_a_job_that_fits_nothing_is_refused_before_anything_runs(backend):

@@ -27,12 +27,7 @@ def here(pyslurm=None, slurm="25.11.6"):
         ({}, here("25.11.2", "24.11.6"), "command-line", "does not fit Slurm 24.11.6"),
         ({}, here("25.11.2", None), "command-line", "does not fit"),
         ({"client": "pyslurm"}, here(), "pyslurm", "`client: pyslurm`"),
-        (
-            {"client": "command-line", "rest_url": "http://head:6820"},
-            here(),
-            "command-line",
-            "`client: command-line`",
-        ),
+        ({"client": "command-line"}, here("25.11.2"), "command-line", "`client: command-line`"),
     ],
 )
 def test_choice(options, machine, client, words):
@@ -67,13 +62,22 @@ def test_it_is_told_at_start(commands, tmp_path):
     assert len(said) == 1 and said[0].startswith("Slurm is spoken to through its commands")
 
 
-def test_pyslurm_that_cannot_be_loaded_is_left_alone_unless_it_is_asked_for(commands, monkeypatch):
+def test_pyslurm_that_cannot_be_loaded_is_left_alone_unless_it_is_asked_for(
+    commands, monkeypatch, tmp_path
+):
+    """Without a configuration, Slurm's library ends the process that loads it."""
     monkeypatch.setattr(choosing, "_pyslurm_version", lambda: "25.11.2")
-    monkeypatch.setitem(sys.modules, "pyslurm", None)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "pyslurm.py").write_text(
+        "import os, sys\nsys.stderr.write('error: x\\nfatal: no configuration\\n')\n"
+        "sys.stderr.flush()\nos._exit(1)\n"
+    )
     client, line = open_client([target()])
-    assert client.name == "command line" and "can't be loaded" in line
-    with pytest.raises(TakedaError, match=r"target hpc: pyslurm 25\.11\.2 can't be loaded"):
+    assert client.name == "command line"
+    assert "pyslurm 25.11.2 can't be loaded: fatal: no configuration" in line
+    with pytest.raises(TakedaError, match=r"target hpc: pyslurm 25\.11\.2 can't be loaded: fatal"):
         open_client([target(client="pyslurm")])
+    (tmp_path / "pyslurm.py").write_text("")
     monkeypatch.setitem(sys.modules, "pyslurm", types.ModuleType("pyslurm"))
     client, line = open_client([target()])
     assert client.name == "pyslurm" and "fits Slurm 25.11.6" in line
@@ -84,6 +88,20 @@ def test_pyslurm_that_is_not_there_or_does_not_fit(commands, monkeypatch):
         open_client([target(client="pyslurm")])
     monkeypatch.setattr(choosing, "_pyslurm_version", lambda: "25.5.0")
     with pytest.raises(TakedaError, match=r"pyslurm 25\.5\.0 does not fit Slurm 25\.11\.6"):
+        open_client([target(client="pyslurm")])
+    monkeypatch.setattr(choosing, "_slurm_version", lambda: "24.11.5")
+    with pytest.raises(
+        TakedaError, match=r"does not fit Slurm 24\.11\.5: build the branch 24\.11\.x of"
+    ):
+        open_client([target(client="pyslurm")])
+
+
+def test_pyslurm_without_scancel(commands, monkeypatch):
+    monkeypatch.setattr(choosing, "_pyslurm_version", lambda: "25.11.2")
+    monkeypatch.setattr(command_line, "missing_commands", lambda: ["scancel"])
+    with pytest.raises(
+        TakedaError, match=r"target hpc: pyslurm can't cancel .* scancel is not found"
+    ):
         open_client([target(client="pyslurm")])
 
 
@@ -103,8 +121,6 @@ def test_targets_that_do_not_agree(commands):
     one, two = target(rest_url="http://a"), target(rest_url="http://b")
     with pytest.raises(TakedaError, match="differ in `rest_url` \\(http://a and http://b\\)"):
         open_client([one, two])
-    with pytest.raises(TakedaError, match="needs `rest_url`"):
-        open_client([target(client="rest")])
 
 
 @pytest.mark.parametrize(

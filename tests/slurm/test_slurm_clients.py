@@ -80,8 +80,10 @@ def cluster(request, tmp_path, monkeypatch):
     client.close()
 
 
-def test_ends_and_exit_codes(cluster):
-    good = cluster.submit(cluster.request("good"), "#!/bin/sh\necho $MINE\n")
+def test_ends_and_exit_codes(cluster, monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "7")  # of an allocation that the caller runs in
+    script = "#!/bin/sh\necho $MINE ${SLURM_MEM_PER_CPU-none}\n"
+    good = cluster.submit(cluster.request("good"), script)
     bad = cluster.submit(cluster.request("bad"), "#!/bin/sh\nexit 7\n")
     cluster.until(
         lambda: set(cluster.states(good, bad).values()) == {"COMPLETED", "FAILED"}, "ends"
@@ -90,7 +92,7 @@ def test_ends_and_exit_codes(cluster):
     assert cluster.client.jobs(bad)[bad].exit_code == 7
     assert cluster.client.jobs(good)[good].nodes.startswith("node-")
     (log,) = cluster.folder.glob("good-*.log")
-    assert log.read_text() == "a b\n"
+    assert log.read_text() == "a b none\n"
     assert {seen.external_id for seen in cluster.client.unfinished([good, bad])} == set()
 
 
@@ -131,6 +133,8 @@ def test_cancelling(cluster):
     runs = cluster.submit(cluster.request("runs", array_size=2))
     waits = cluster.submit(cluster.request("waits", extra=("--hold",)))
     cluster.until(lambda: set(cluster.states(runs).values()) == {"RUNNING"}, "the start")
+    left = {seen.external_id.partition("_")[0] for seen in cluster.client.unfinished([runs, waits])}
+    assert left == {runs, waits}, "tasks that have begun are still of their array"
     cluster.client.cancel([runs, waits], pending_only=True)
     cluster.until(lambda: cluster.states(waits) == {waits: "CANCELLED"}, "the end of what waits")
     assert set(cluster.states(runs).values()) == {"RUNNING"}
@@ -138,6 +142,21 @@ def test_cancelling(cluster):
     cluster.until(lambda: set(cluster.states(runs).values()) == {"CANCELLED"}, "the end of all")
     cluster.client.cancel([runs, waits])
     cluster.client.cancel([runs], kill=True)
+
+
+def test_cancelling_one_task_of_an_array(cluster):
+    held = cluster.submit(cluster.request("held", array_size=3, extra=("--hold",)))
+    cluster.client.cancel([f"{held}_1"], pending_only=True)
+    # Slurm forgets at once what never began.
+    left = {f"{held}_0": "PENDING", f"{held}_2": "PENDING"}
+    cluster.until(lambda: cluster.states(held) == left, "the end of one")
+
+
+def test_a_script_may_be_long(cluster):
+    script = f"#!/bin/sh\n# {'x' * 5000}\nexit 4\n"
+    job_id = cluster.submit(cluster.request("long"), script)
+    cluster.until(lambda: set(cluster.states(job_id).values()) == {"FAILED"}, "its end")
+    assert cluster.client.jobs(job_id)[job_id].exit_code == 4
 
 
 def test_what_slurm_refuses_it_refuses_in_its_words(cluster):
@@ -167,6 +186,7 @@ def test_the_cluster(cluster):
     (hpc, _) = client.partition_details()
     assert (hpc.name, hpc.state, hpc.nodes, hpc.total_cpus) == ("hpc", "UP", "node-[1-4]", 16)
     assert (hpc.max_time_min, hpc.max_nodes, hpc.allow_accounts) == (None, None, ())
+    assert list(client.reservations()) == []
 
 
 SAME = [

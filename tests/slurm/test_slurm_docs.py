@@ -28,3 +28,13 @@ def test_the_policy(tmp_path):
     file.write_text(example)
     policy = load_policy(file, {"slurm": SlurmOptions}, {})
     assert policy.targets["hpc"].options.scratch == "/fsx/scratch"
+
+
+def test_the_recipe_for_credentials_from_afar(tmp_path):
+    recipe = next(
+        one for one in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) if "CREDENTIALS" in one
+    )
+    file = tmp_path / "routing.yaml"
+    file.write_text(recipe)
+    options = load_policy(file, {"slurm": SlurmOptions}, {}).targets["hpc"].options
+    assert "AWS_SHARED_CREDENTIALS_FILE" in options.environment

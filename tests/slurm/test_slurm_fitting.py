@@ -31,7 +31,7 @@ def cloud():
 
 
 def request(nodes=1, **words):
-    return JobRequest("takeda-align-1", "/work", "/work/log", nodes=nodes, **words)
+    return JobRequest("takeda-align-1", "/project", "/project/log", nodes=nodes, **words)
 
 
 def fitted(cluster, *, choices=ALL, instances=(), efa=False, **words):
@@ -207,7 +207,6 @@ def test_of_several_that_are_named_all_that_fit(cloud):
         ({"partition": "cpu", "gpus": 1, "gpu_model": "t4"}, "has no GPUs"),
         ({"partition": "cpu", "gres": "shard:1"}, "has no shard"),
         ({"partition": "gpu", "gpus": 1, "gpu_model": "t4", "cpus_per_task": 8}, "together"),
-        ({"partition": "stopped"}, "takes no jobs: it is INACTIVE"),
         ({"partition": "lab", "account": "other"}, "is for account lab, phylo, not other"),
         ({"partition": "lab", "qos": "low"}, "is closed for qos low"),
         ({"partition": "lab", "mem_mb": 200_000}, "gives jobs at most 100000 MB on a node"),
@@ -220,6 +219,19 @@ def test_of_several_that_are_named_all_that_fit(cloud):
 def test_what_does_not_fit_says_what_is_missing(cloud, words, text):
     choices = None if "partition" in words else ALL
     assert text in refused(cloud, choices=choices, **words)
+
+
+@pytest.mark.parametrize("state", ["DRAIN", "INACTIVE"])
+def test_a_partition_that_is_closed_for_a_while_is_lack_of_capacity(state):
+    cluster = site(a={"state": state}, b={"max_time_min": 60})
+    with pytest.raises(
+        SubmissionError, match=f"is a, which takes no jobs: it is {state}"
+    ) as closed:
+        fitted(cluster, runtime_min=61)
+    assert closed.value.kind == FailureKind.NO_CAPACITY
+    with pytest.raises(SubmissionError) as mistaken:
+        fitted(cluster, choices=None, partition="b", runtime_min=61)
+    assert mistaken.value.kind == FailureKind.CONFIGURATION
 
 
 def test_the_nearest_is_the_one_that_lacks_least(cloud):

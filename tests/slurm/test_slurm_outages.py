@@ -50,6 +50,7 @@ def controller(own_slurm, monkeypatch):
     monkeypatch.setattr(command_line, "QUERY_SECONDS", 3.0)
     monkeypatch.setattr(command_line, "SUBMIT_SECONDS", 3.0)
     monkeypatch.setattr(submitting, "LONGEST_PAUSE_SECONDS", 2.0)
+    monkeypatch.setattr(submitting, "SETTLING_SECONDS", 3.0)
     made = Controller(own_slurm)
     conf = made.home / "slurm.conf"
     before = conf.read_text()

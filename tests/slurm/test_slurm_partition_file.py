@@ -74,7 +74,7 @@ def choose(slurm, on, shape, **resources):
     chooser = Chooser(slurm)
     chooser.check([on])
     sent = submission(shape=shape, on=on, **resources)
-    request = job_request(sent, on.options, "/work", "/logs")
+    request = job_request(sent, on.options, "/project", "/logs")
     return chooser.choose(request, sent.tasks[0].job, on).request.partition
 
 

@@ -31,7 +31,7 @@ def words_of(threads=1, on=None, **resources):
     """The options of sbatch for a rule with these resources."""
     shape = shape_of(resources, threads, "rule align")
     sent = submission(shape=shape, on=on or target(partition="default"), **resources)
-    request = job_request(sent, sent.target.options, Path("/work"), Path("/logs"))
+    request = job_request(sent, sent.target.options, Path("/project"), Path("/logs"))
     job = sent.tasks[0].job
     return sbatch_words(fit(request, wish_of(job, sent.target), CLUSTER).request)
 

@@ -45,6 +45,11 @@ SILENCES = [
     "Controller is in standby mode, try a different controller",
     "Protocol authentication error",
     "Connection reset by peer",
+    "Unexpected missing socket error",
+    "Transport endpoint is not connected",
+    "No route to host",
+    # slurm.conf is being replaced
+    "Unable to process configuration file",
 ]
 REFUSALS = [
     "Requested node configuration is not available",
@@ -142,8 +147,8 @@ def test_the_call_and_its_script_do_not_grow_with_tasks_inputs_or_wildcards():
     """Sites limit the length of a submission (`max_submit_line_size`, `max_script_size`)."""
     long = ("python", *("x" * 200 for _ in range(100)))
     sent = submission([long] * 1000)
-    logs = Path("/work/.snakemake/takeda/runs/r/logs")
-    request = job_request(sent, sent.target.options, Path("/work"), logs)
+    logs = Path("/project/.snakemake/takeda/runs/r/logs")
+    request = job_request(sent, sent.target.options, Path("/project"), logs)
     script = batch_script(
         sent, manifest=Path("/m"), exit_records=Path("/e"), scratch=Path("/scratch")
     )
@@ -153,7 +158,7 @@ def test_the_call_and_its_script_do_not_grow_with_tasks_inputs_or_wildcards():
 
 def test_several_gpus_are_given_to_one_process():
     sent = submission(shape=Shape(gpus=2))
-    words = sbatch_words(job_request(sent, sent.target.options, Path("/work"), Path("/logs")))
+    words = sbatch_words(job_request(sent, sent.target.options, Path("/project"), Path("/logs")))
     assert {"--gpus=2", "--ntasks=1", "--nodes=1"} <= set(words)
     assert not [word for word in words if "per-gpu" in word]
 
@@ -164,12 +169,12 @@ def test_a_failure_names_the_job_its_reason_and_its_log():
         "TIMEOUT (TimeLimit)",
         advice="Raise `runtime` of rule align; it is 30 min.",
         log_tail=("half of it is done",),
-        log_location="/work/.snakemake/takeda/runs/r/logs/align/s1/3.log",
+        log_location="/project/.snakemake/takeda/runs/r/logs/align/s1/3.log",
     )
     assert failure_text(target(), "4711_3", outcome).splitlines() == [
         "takeda: timeout on hpc (4711_3): TIMEOUT (TimeLimit)",
         "last lines of its log:",
         "    half of it is done",
-        "whole log: /work/.snakemake/takeda/runs/r/logs/align/s1/3.log",
+        "whole log: /project/.snakemake/takeda/runs/r/logs/align/s1/3.log",
         "what to do: Raise `runtime` of rule align; it is 30 min.",
     ]

@@ -122,6 +122,16 @@ def test_gres_that_pyslurm_cannot_say_is_refused(client):
         client.check_request(replace(REQUEST, gres="a:b:c:1"))
 
 
+def test_what_is_left_of_a_cancelled_array_is_not_its_first_task(client, controller):
+    """For pyslurm a 0 is no number."""
+    controller.jobs = {
+        8: job(8, "RUNNING", ME, array_id=7, array_task_id=0, allocated_nodes="n1"),
+        7: job(7, "CANCELLED", ME, array_id=7),
+    }
+    seen = {name: one.state for name, one in client.queue(["7"]).items()}
+    assert seen == {"7_0": "RUNNING", "7": "CANCELLED"}
+
+
 def test_queue(client, controller):
     rows = [
         job(7, "PENDING", ME, array_id=7, array_tasks_waiting="2-3,9", state_reason="Resources"),
@@ -176,7 +186,7 @@ def test_parts_of_jobs_are_cancelled_by_scancel(client, controller, tmp_path, mo
     monkeypatch.setenv("PATH", str(tmp_path))
     client.cancel(["5", "7_3"])
     client.cancel(["1", "2_0"], pending_only=True)
-    assert (tmp_path / "said").read_text() == "7_3\n--state=PENDING 1 2_0\n"
+    assert (tmp_path / "said").read_text() == "7_3\n2_0\n--state=PENDING 1\n"
     assert controller.signalled == [(5, 9, "children")]
 
 

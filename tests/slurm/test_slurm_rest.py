@@ -9,6 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from snakemake_executor_takeda.backends.slurm.accounting import Account
+from snakemake_executor_takeda.backends.slurm.answers import Sighting
 from snakemake_executor_takeda.backends.slurm.clients import rest as rest_module
 from snakemake_executor_takeda.backends.slurm.clients import rest_answers
 from snakemake_executor_takeda.backends.slurm.clients.base import (
@@ -145,6 +147,11 @@ def test_begun_tasks_of_arrays_are_told_apart(server, rest):
     assert states() == (wanted, 1)
     arrays["7"][0] = ("7_2", "RUNNING")
     assert states() == ({**wanted, "7_2": "RUNNING"}, 1)
+    # a controller that was killed has forgotten that 9 was 7_0
+    arrays["7"] = [("9_2", "RUNNING")]
+    seen, _ = states()
+    assert "7_0" not in seen
+    assert seen["7_2"] == "RUNNING"
 
 
 def test_reasons_are_asked_for_rarely_and_a_few_at_a_time(server):
@@ -332,6 +339,43 @@ def test_ends_are_asked_for_in_one_request(server, rest):
         ("DELETE", "jobs/", {"jobs": ["1"], "signal": "SIGKILL", "flags": ["FULL_JOB"]}),
         ("DELETE", "jobs/", {"jobs": ["1"], "signal": "SIGKILL", "job_state": ["PENDING"]}),
     ]
+
+
+def test_accounts_of_tasks_and_ranks(server, rest):
+    def step(ranks, rss, seconds, microseconds):
+        most = [{"type": "cpu", "count": 350}, {"type": "mem", "count": rss}]
+        time = {"total": {"seconds": seconds, "microseconds": microseconds}}
+        return {"tasks": {"count": ranks}, "time": time, "tres": {"requested": {"max": most}}}
+
+    ended = {"return_code": number(0), "signal": {"id": UNSET}}
+    mpi = {"job_id": 2, "array": {"job_id": 0, "task_id": UNSET}, "nodes": "node-[2-3]"}
+    mpi |= {"state": {"current": ["COMPLETED"]}, "time": {"elapsed": 5}, "exit_code": ended}
+    mpi |= {"steps": [step(1, 11_636_736, 0, 27_000), step(2, 89_145_344, 1, 734_237)]}
+    task = {"job_id": 9, "array": {"job_id": 7, "task_id": number(3)}, "nodes": "None assigned"}
+    task |= {"state": {"current": ["CANCELLED"]}, "time": {"elapsed": 0}, "exit_code": ended}
+    task |= {"steps": [], "kill_request_user": "ada"}
+    server.answer = lambda *asked: (200, {"jobs": [mpi, task]})
+    asked = rest.tasks({"7_3", "2"})
+    assert server.asked[-1][1] == "/slurmdb/v0.0.42/jobs/"
+    assert asked["2"] == Account(
+        Sighting("2", "COMPLETED", "", "node-[2-3]", 5.0, 0), 1.761237, 174_112
+    )
+    assert asked["7_3"] == Account(Sighting("7_3", "CANCELLED", "by ada", "", 0.0, 0))
+
+
+def test_a_cluster_without_a_database_is_asked_once(server, rest):
+    server.answer = lambda *asked: (404, "Unable find requested URL.")
+    assert rest.tasks({"7"}) == rest.tasks({"8"}) == {}
+    assert len(server.asked) == 1
+
+
+def test_a_database_that_is_down_says_so(server, rest):
+    server.answer = lambda *asked: (500, trouble("Slurmdb connection failed", 7000))
+    with pytest.raises((SlurmSilent, SlurmRefused)):
+        rest.tasks({"7"})
+    server.answer = lambda *asked: (200, {"jobs": []})
+    assert rest.tasks({"7"}) == {}
+    assert len(server.asked) == 2
 
 
 def test_the_state_that_squeue_would_say():

@@ -13,6 +13,7 @@ from slurm_builders import submission, target
 from snakemake_executor_takeda.backends.slurm import SlurmOptions
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.values import Shape
+from snakemake_executor_takeda.worker.exits import NO_MODULES
 
 HOSTILE = ["/tmp/a b", "/x'; touch /tmp/pwned; '", "/$(id)", "/`id`", '/a"b', "/a\\b", "/%a", "/-x"]
 WORKER = ["-P", "-m", "snakemake_executor_takeda.worker"]
@@ -77,12 +78,13 @@ def test_variables_of_a_target_are_what_they_are(run, value):
 @pytest.mark.parametrize(
     ("word", "value", "why"),
     [
-        ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}, "envvars"),
+        ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}, "AWS_SHARED_CREDENTIALS_FILE"),
+        ("environment", {"AWS_SESSION_TOKEN": "x"}, "instance profile"),
         ("environment", {"API_TOKEN": "x"}, "envvars"),
-        ("environment", {"A;touch /tmp/pwned": "x"}, "pattern"),
+        ("environment", {"A;touch /tmp/pwned": "x"}, "a variable's name"),
         ("environment", {"A": "a\0b"}, "NUL"),
-        ("modules", ["openmpi; touch /tmp/pwned"], "pattern"),
-        ("modules", ["--version"], "pattern"),
+        ("modules", ["openmpi; touch /tmp/pwned"], "a module is a name"),
+        ("modules", ["--version"], "a module is a name"),
         ("container_mounts", ["/a,b"], "cannot mount"),
         ("container_runtime", "docker", "apptainer"),
         ("mpi", "srun 'a", "quotation"),
@@ -91,6 +93,12 @@ def test_variables_of_a_target_are_what_they_are(run, value):
 def test_hostile_or_useless_words_of_a_target(word, value, why):
     with pytest.raises(ValueError, match=why):
         SlurmOptions(**{word: value})
+
+
+def test_the_path_of_a_file_of_secrets_is_none():
+    names = ("AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "db_password_file")
+    paths = dict.fromkeys(names, "/home/me/file")
+    assert SlurmOptions(environment=paths).environment == paths
 
 
 def test_a_serial_job_gets_nothing_of_mpi(run):
@@ -105,6 +113,7 @@ def test_ranks_by_srun(run):
     words, variables = run(Shape(cpus=3, nodes=2, tasks=4, mpi="srun"))
     assert variables["SLURM_MPI_TYPE"] == "pmix"
     assert variables["SLURM_KILL_BAD_EXIT"] == "1"
+    assert variables["SLURM_PMIX_FENCE"] == "ring"
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables["SRUN_CPUS_PER_TASK"] == "3"
     assert "OMPI_MCA_hwloc_base_binding_policy" not in variables
@@ -116,6 +125,7 @@ def test_ranks_by_mpirun(run):
     _, variables = run(Shape(cpus=3, nodes=2, tasks=4, mpi="mpirun"))
     assert "SRUN_CPUS_PER_TASK" not in variables
     assert "SLURM_MPI_TYPE" not in variables
+    assert "SLURM_PMIX_FENCE" not in variables
     assert variables["OMPI_MCA_hwloc_base_binding_policy"] == "none"
     assert variables["PRTE_MCA_hwloc_default_binding_policy"] == "none"
     assert "PRTE_MCA_hwloc_default_binding_policy" not in run(Shape(tasks=4, mpi="mpirun"))[1]
@@ -163,7 +173,7 @@ def test_modules_are_loaded_by_the_callers_own_function(run):
 
 def test_modules_that_cannot_be_loaded_end_the_job(run):
     code, said = run(modules=["nope"], given=exported("echo no such module >&2; return 1"))
-    assert code == 1
+    assert code == NO_MODULES
     assert "no such module" in said
     assert "the target's modules could not be loaded" in said
 
@@ -177,5 +187,5 @@ def test_modules_where_there_are_none(run, tmp_path):
         assert "BASH_FUNC_module%%" in variables
     else:
         code, said = run(argvs=(inner,), given=empty)
-        assert code == 1
+        assert code == NO_MODULES
         assert "environment modules are asked for" in said

@@ -1,5 +1,7 @@
 """Each state of Slurm, with and without the task's own record, means what it should."""
 
+from dataclasses import replace
+
 import pytest
 from slurm_builders import sighting, submission, target
 
@@ -13,7 +15,7 @@ from snakemake_executor_takeda.backends.slurm.states import (
     verdict_of,
 )
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
-from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_UNFIT
+from snakemake_executor_takeda.worker.exits import NO_MODULES, NODE_LOST, NODES_UNFIT, UNREACHABLE
 
 TASK = submission().tasks[0]
 SPOT_TASK = submission(on=target("spot")).tasks[0]
@@ -55,10 +57,11 @@ def test_slurm_says_why_a_task_failed(state, kind, kind_on_spot):
 @pytest.mark.parametrize(
     ("state", "phase"),
     [
-        ("PENDING", "waits"),
+        ("PENDING", "waits again"),
         ("REQUEUED", "waits again"),
         ("REQUEUE_FED", "waits again"),
         ("REQUEUE_HOLD", "waits again"),
+        ("RESV_DEL_HOLD", "waits again"),
         ("SPECIAL_EXIT", "waits again"),
         ("EXPEDITING", "waits again"),
         ("CONFIGURING", "boots"),
@@ -83,6 +86,35 @@ def test_a_state_that_is_no_end_ends_nothing(state, phase):
     else:
         # only after waiting for Slurm's word
         assert with_failure.doubt == Doubt.UNSETTLED
+
+
+@pytest.mark.parametrize(
+    ("state", "code", "doubt"),
+    [
+        # Slurm takes minutes to see that the node is gone: SlurmdTimeout
+        ("COMPLETING", NODE_LOST, Doubt.PARTIAL),
+        ("COMPLETING", 1, Doubt.UNSETTLED),
+        ("RUNNING", NODE_LOST, Doubt.UNSETTLED),
+        (None, NODE_LOST, Doubt.UNSETTLED),
+    ],
+)
+def test_a_node_that_a_worker_missed_is_believed_before_slurm_sees_it(state, code, doubt):
+    seen = sighting(state) if state else None
+    assert verdict_of(TASK, seen, replace(BAD, exit_code=code)).doubt == doubt
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("TimeLimit", FailureKind.TIMEOUT),
+        ("OutOfMemory", FailureKind.OUT_OF_MEMORY),
+        ("NodeDown", FailureKind.NODE_FAILURE),
+        ("NonZeroExitCode", FailureKind.USER),
+    ],
+)
+def test_an_epilog_that_takes_minutes_does_not_hide_why_it_ended(reason, kind):
+    assert kind_of(verdict_of(TASK, sighting("COMPLETING", reason=reason), BAD)) == kind
+    assert verdict_of(TASK, sighting("COMPLETING", reason=reason), None) is None
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING", "COMPLETED", "TIMEOUT", None])
@@ -156,3 +188,30 @@ def test_advice_names_rule_and_present_value():
     )
     killed = ExitRecord(137, 1.0, "", None)
     assert "mem_mb" in verdict_of(task, sighting("FAILED"), killed).outcome.advice
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        (NO_MODULES, "modules", "openmpi/9"),
+        (UNREACHABLE, "could not reach", "credentials"),
+        (127, "could not be started", "`python`"),
+        (126, "could not be started", "`python`"),
+        (1, "without leaving a record", "do they see the run's directory"),
+    ],
+)
+def test_a_worker_that_left_no_record_says_by_its_code_what_was_missing(code, reason, advice):
+    on = target(modules=["openmpi/9"])
+    task = submission(on=on).tasks[0]
+    verdict = verdict_of(task, sighting("FAILED", exit_code=code), None)
+    assert verdict.outcome.kind == FailureKind.CONFIGURATION
+    assert reason in verdict.outcome.reason
+    assert advice in verdict.outcome.advice
+
+
+def test_from_afar_the_question_is_of_s3():
+    outcome = verdict_of(
+        TASK, sighting("FAILED", exit_code=1), None, seen_by="can they read s3://b/run"
+    ).outcome
+    assert "can they read s3://b/run?" in outcome.advice
+    assert "directory" not in outcome.advice

@@ -14,10 +14,11 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
 )
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
-from snakemake_executor_takeda.backends.slurm.submitting import Submitter
+from snakemake_executor_takeda.backends.slurm.submitting import SETTLING_SECONDS, Submitter
 from snakemake_executor_takeda.values import FailureKind
 
-REQUEST = JobRequest("takeda-align-1", "/work", "/log")
+REQUEST = JobRequest("takeda-align-1", "/project", "/log")
+TIMEOUT = SlurmSilent("Socket timed out on send/recv operation")
 SILENT, FULL = SlurmSilent("connect failure"), SlurmFull("its table of jobs is full")
 LIMIT = SlurmRefused(
     "QOSMaxSubmitJobPerUserLimit; Batch job submission failed: Job violates accounting/QOS policy "
@@ -78,6 +79,36 @@ def test_what_came_through_without_an_answer_is_found_by_its_name(bench):
     assert bench.slurm.calls == ["submit", "find"]
 
 
+def test_a_call_that_hung_is_waited_for_when_the_controller_answers_again(bench):
+    """It carries out what it took while it hung, perhaps after it answered the question by the name."""
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = TIMEOUT
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = None
+    bench.wait()
+    answers = bench.now
+    while (job_id := bench.send(submission())) is None:
+        bench.now += 1
+        bench.slurm.found = "42" if bench.now - answers >= SETTLING_SECONDS - 2 else None
+    assert job_id == "42"
+    assert bench.slurm.calls.count("submit") == 1
+
+
+def test_a_call_that_hung_and_made_no_job_is_made_again(bench):
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.wait()
+    answers = bench.now
+    while bench.send(submission()) is None:
+        bench.now += 1
+    assert bench.now - answers >= SETTLING_SECONDS
+    assert bench.slurm.calls.count("submit") == 2
+
+
 def test_what_ran_to_its_end_and_was_forgotten_is_found_by_its_record(bench):
     bench.slurm.submits = [SILENT]
     assert bench.send(submission([TRUE] * 2)) is None
@@ -98,6 +129,42 @@ def test_silence_is_not_given_up_since_the_job_may_be_there(bench):
         bench.wait()
     with pytest.raises(SlurmSilent):
         bench.submitter.possible_jobs()
+
+
+def test_silence_does_not_count_as_lack_of_room(bench):
+    sent, other = (submission(number=n, on=target(fallback="od", pending_limit=3)) for n in (1, 2))
+    bench.slurm.submits = [SILENT] * 1000
+    until = bench.now + 600
+    while bench.now < until:
+        assert bench.send(sent) is None
+        assert bench.send(other) is None
+        bench.wait()
+    bench.slurm.submits = [FULL, FULL]
+    assert bench.send(sent) is None
+    assert bench.send(other) is None
+
+
+def test_a_call_without_bad_nodes_excluded_that_hung_is_waited_for_too(bench):
+    request = replace(REQUEST, exclude=("node-1",))
+    bench.slurm.submits = [SlurmRefused("Requested node configuration is not available"), TIMEOUT]
+    assert bench.send(submission(), request) is None
+    bench.wait()
+    assert bench.send(submission(), request) is None
+    bench.slurm.found = "42"
+    bench.wait()
+    assert bench.send(submission(), request) == "42"
+    assert bench.slurm.calls.count("submit") == 2
+
+
+def test_a_question_that_is_refused_refuses_no_job(bench):
+    bench.slurm.submits = [TIMEOUT]
+    assert bench.send(submission()) is None
+    bench.slurm.found = SlurmRefused("slurm_load_jobs error: Unspecified error")
+    bench.wait()
+    assert bench.send(submission()) is None
+    bench.slurm.found = "42"
+    bench.wait()
+    assert bench.send(submission()) == "42"
 
 
 @pytest.mark.parametrize("error", [FULL, LIMIT])
@@ -134,6 +201,13 @@ def test_a_limit_of_one_targets_account_holds_up_no_other(bench):
     with pytest.raises(SubmissionDelayed):
         bench.submitter.send(here, REQUEST, "")
     assert bench.submitter.send(other, REQUEST, "") == "8"
+
+
+def test_a_partition_that_a_site_has_closed_for_a_while_is_no_mistake(bench):
+    bench.slurm.submits = [SlurmRefused("Required partition not available (inactive or drain)")]
+    with pytest.raises(SubmissionError) as refused:
+        bench.submitter.send(submission(), REQUEST, "")
+    assert refused.value.kind == FailureKind.NO_CAPACITY
 
 
 def test_a_size_that_the_account_may_not_have_is_refused(bench):

@@ -95,6 +95,10 @@ def test_nothing_is_left_in_any_service(tmp_path, sandbox_env, slurm_env, interr
                 run.wait()
 
     assert len(events(tmp_path, "cancelled")) == 5
+    said = (tmp_path / "log").read_text()
+    assert "takeda: cancelled 3 jobs on batch (batch)" in said
+    assert "takeda: cancelled 1 job on slurm (slurm); none is left" in said
+    assert "takeda: cancelled 1 job on" in said.replace("on slurm (slurm)", "")
     wait_until(lambda: left_over(slurm_env) == [], 10, "jobs are left 10 seconds after the end")
 
 

@@ -9,8 +9,13 @@ import subprocess
 import time
 
 import pytest
+from fixtures_slurm import on_every_slurm
 
 pytestmark = pytest.mark.slurm
+BY_COMMANDS_AND_BY_REST = pytest.mark.parametrize(
+    "slurm_way", ["22.05", "24.11-rest"], indirect=True
+)
+"""These take long: each client once."""
 POLICY = """
 version: 1
 targets:
@@ -36,12 +41,12 @@ def _slurm_in_the_environment(slurm_env, monkeypatch):
 
 
 @pytest.fixture
-def run(project):
+def run(project, slurm_way):
     """Start a run whose job loses its node so many times; (places it was, nodes taken, result)."""
     downed = []
 
     def start(default, losses, *flags):
-        project.write("routing.yaml", POLICY.replace("DEFAULT", default))
+        slurm_way.write_policy(project.path / "routing.yaml", POLICY.replace("DEFAULT", default))
         project.write("Snakefile", SNAKEFILE.replace("LOSSES", str(losses)))
         with (project.path / "log").open("w") as log:
             process = subprocess.Popen(
@@ -80,6 +85,7 @@ def wait_until(condition, what):
         time.sleep(0.1)
 
 
+@BY_COMMANDS_AND_BY_REST
 def test_spot_losses_have_their_budget_then_the_fallback(run, project):
     code, log = run("cheap", 3, "--takeda-interruptions", "2")
     assert code == 0, log
@@ -101,8 +107,9 @@ def test_a_node_that_fails_twice_is_left_alone(run, project):
         assert nodes[2] != nodes[0]
 
 
-def test_what_a_job_used_is_in_events_ledger_and_summary_without_a_database(project):
-    project.write("routing.yaml", POLICY.replace("DEFAULT", "sure"))
+@on_every_slurm
+def test_what_a_job_used_is_in_events_ledger_and_summary(project, slurm_way):
+    slurm_way.write_policy(project.path / "routing.yaml", POLICY.replace("DEFAULT", "sure"))
     burn = "x = bytearray(150_000_000); sum(i for i in range(8_000_000))"
     project.write(
         "Snakefile",
@@ -130,8 +137,9 @@ def test_what_a_job_used_is_in_events_ledger_and_summary_without_a_database(proj
     assert re.search(r"/logs/burn/[\w-]+/0\.log$", detail["log"])
 
 
-def test_ctrl_c_leaves_no_job_however_often_it_is_pressed(project):
-    project.write("routing.yaml", POLICY.replace("DEFAULT", "sure"))
+@BY_COMMANDS_AND_BY_REST
+def test_ctrl_c_leaves_no_job_however_often_it_is_pressed(project, slurm_way):
+    slurm_way.write_policy(project.path / "routing.yaml", POLICY.replace("DEFAULT", "sure"))
     project.write(
         "Snakefile",
         """

@@ -1,9 +1,10 @@
 """A run whose machine shares nothing with the cluster: slurmrestd on one side, S3 on the other."""
 
 import os
-import shlex
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import boto3
 import pytest
@@ -36,13 +37,13 @@ def afar(project, slurmrestd, sandbox_env, tmp_path):
     """A project, its policy, and the words that make S3 its storage."""
     there = tmp_path / "on the cluster"
     there.mkdir()
-    # Nodes have a role of their own in a cloud; here their Python brings the variables.
-    python = there / "python"
-    variables = "".join(
-        f"export {name}={shlex.quote(value)}\n" for name, value in sandbox_env.items()
+    # As docs/slurm.md has it: a file on the nodes, and where it lies and what is no secret by name.
+    keys = there / "aws-credentials"
+    keys.write_text(
+        f"[default]\naws_access_key_id = {sandbox_env['AWS_ACCESS_KEY_ID']}\n"
+        f"aws_secret_access_key = {sandbox_env['AWS_SECRET_ACCESS_KEY']}\n"
     )
-    python.write_text(f'#!/bin/sh\n{variables}exec {shlex.quote(sys.executable)} "$@"\n')
-    python.chmod(0o700)
+    keys.chmod(0o600)
     token = tmp_path / "token"
     token.write_text(f"SLURM_JWT={slurmrestd.token}\n")
     bucket = f"afar-{os.urandom(4).hex()}"
@@ -63,7 +64,12 @@ def afar(project, slurmrestd, sandbox_env, tmp_path):
             partition: hpc
             rest_url: {slurmrestd.url}
             jwt_file: {token}
-            python: {str(python)!r}
+            python: {sys.executable!r}
+            environment:
+              AWS_SHARED_CREDENTIALS_FILE: {str(keys)!r}
+              AWS_ENDPOINT_URL: {sandbox_env["AWS_ENDPOINT_URL"]}
+              AWS_ENDPOINT_URL_S3: {sandbox_env["AWS_ENDPOINT_URL_S3"]}
+              AWS_REGION: {sandbox_env["AWS_REGION"]}
             workdir: {str(there)!r}
             scratch: {str(there / "scratch")!r}
         default: hpc
@@ -96,6 +102,7 @@ def test_a_run_through_slurmrestd_and_s3(afar, slurmrestd, tmp_path):
     project, storage, bucket = afar
     done = run(project, "all", *storage)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("asks mem_mb=100, of which Snakemake itself") == 1
     assert "takeda: Slurm is spoken to through slurmrestd: the targets name http://" in done.stderr
     keys = objects(bucket)
     assert "run/sum" in keys
@@ -130,3 +137,21 @@ def test_a_token_that_is_over_stops_the_run_at_its_start(afar, tmp_path):
     assert done.returncode == 1
     assert "scontrol token" in done.stderr and "nonsense" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_nodes_without_credentials_are_told_in_one_line_each_with_their_log(afar):
+    project, storage, bucket = afar
+    policy = project.path / "routing.yaml"
+    text = policy.read_text()
+    there = re.search("AWS_SHARED_CREDENTIALS_FILE: '(.*)'", text)[1]
+    policy.write_text(text.replace(there, f"{there}.none"))
+    # Nothing answers there, rather than a cloud that this machine may be in.
+    metadata = "AWS_METADATA_ENDPOINT: http://127.0.0.1:9\n      AWS_EC2_METADATA_DISABLED: 'true'"
+    policy.write_text(policy.read_text().replace("AWS_REGION:", f"{metadata}\n      AWS_REGION:"))
+    done = run(project, "never", *storage)
+    assert done.returncode == 1
+    assert f"can they read s3://{bucket}/run/.takeda/" in done.stderr
+    (log,) = re.findall(r"whole log: (\S+?):(.*)", done.stderr)
+    assert log[0].startswith("node-")
+    (line,) = Path(log[1]).read_text().splitlines()
+    assert re.match(r"takeda-worker: cannot read s3://\S+/manifests/\S+: no AWS credentials", line)

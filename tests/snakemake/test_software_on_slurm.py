@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_takeda.worker.exits import NO_MODULES
+
 pytestmark = pytest.mark.slurm
 
 ALLREDUCE = Path(__file__).parent.parent / "slurm" / "allreduce.py"
@@ -78,8 +80,10 @@ class Project:
         self.noted = path / "noted"
         self.bin = path / "bin"
         self.bin.mkdir()
+        # The stand-ins' images have the `python` of the tests, which has Snakemake.
+        own = Path(sys.executable).parent
         path = slurm_env.get("PATH", os.environ["PATH"])
-        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{path}"}
+        self.environment = {**os.environ, **slurm_env, "PATH": f"{self.bin}:{own}:{path}"}
 
     def workflow(self, text, **words):
         (self.path / "Snakefile").write_text(text)
@@ -314,7 +318,9 @@ def test_a_module_that_is_not_there(project, modules):
     code, said = project.run("module")
     assert code == 1
     assert "takeda: configuration on hpc" in said
-    assert "mpi/6" in said
+    assert f"exit code {NO_MODULES}" in said
+    assert "environment modules could not be loaded on the node" in said
+    assert "Change `modules` of target hpc (mpi/6)" in said
     assert re.search(r"the target's modules could not be loaded on node-\d", said)
 
 

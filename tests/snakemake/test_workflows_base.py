@@ -7,10 +7,12 @@ import uuid
 from collections import Counter
 
 import pytest
-from fixtures_slurm import on_both_slurms
+from fixtures_slurm import on_every_slurm
 from snakemake.common.tests import TestWorkflowsLocalStorageBase
 
 from snakemake_executor_takeda.settings import ExecutorSettings
+
+POLICY = "version: 1\ntargets: {hpc: {backend: slurm, partition: hpc}}\ndefault: hpc\n"
 
 
 class OnSharedFileSystem(TestWorkflowsLocalStorageBase):
@@ -42,15 +44,16 @@ class TestSlurm(OnSharedFileSystem):
     def get_executor_settings(self):
         return ExecutorSettings(slurm_partition="hpc", poll_seconds=0.5)
 
-    @on_both_slurms
-    def test_a_failing_rule_fails_and_the_others_go_on(self, tmp_path):
+    @on_every_slurm
+    def test_a_failing_rule_fails_and_the_others_go_on(self, tmp_path, slurm_way):
+        slurm_way.write_policy(tmp_path / "routing.yaml", POLICY)
         (tmp_path / "Snakefile").write_text(
             "rule all:\n    input: 'good', 'bad'\n"
             "rule good:\n    output: 'good'\n    shell: 'touch {output}'\n"
             "rule bad:\n    output: 'bad'\n    retries: 1\n    shell: 'echo no genome >&2; exit 3'\n"
         )
         snakemake = [sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "9"]
-        flags = ["--takeda-slurm-partition", "hpc", "--takeda-poll-seconds", "0.5", "--keep-going"]
+        flags = ["--takeda-routing", "routing.yaml", "--takeda-poll-seconds", "0.5", "--keep-going"]
         done = subprocess.run(
             [*snakemake, *flags],
             cwd=tmp_path,
@@ -60,7 +63,9 @@ class TestSlurm(OnSharedFileSystem):
             timeout=120,
         )
         assert done.returncode == 1
-        assert "takeda: user on slurm" in done.stderr and "no genome" in done.stderr
+        assert "takeda: user on hpc" in done.stderr and "no genome" in done.stderr
+        through = "slurmrestd" if slurm_way.is_rest else "its commands"
+        assert f"Slurm is spoken to through {through}: " in done.stderr
         assert "Traceback" not in done.stderr and "Exception in thread" not in done.stderr
         lines = (tmp_path / ".snakemake/takeda/events.jsonl").read_text().splitlines()
         ends = Counter(

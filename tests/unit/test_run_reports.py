@@ -22,6 +22,7 @@ from snakemake_executor_takeda.values import (
     RetryRules,
     Shape,
     Submission,
+    TakedaError,
     Target,
     Update,
 )
@@ -140,6 +141,8 @@ def test_a_job_that_ran_out_of_memory_is_sent_again_with_more_and_that_is_said(r
 class FakeLane:
     """A lane that outlives the first wait; what it sends meanwhile is accepted then."""
 
+    tasks = 0
+
     def __init__(self, *, is_sending):
         self.is_sending = is_sending
         self.ended = []
@@ -154,7 +157,7 @@ class FakeLane:
 
     def _one(self, name):
         one = Submission(name, name, TARGET, ())
-        return Active(one, Accepted(name, {}), frozenset())
+        return Active(one, Accepted(name, {}), frozenset(map(str, range(self.tasks))))
 
     def _cancel(self, active):
         self.ended.append([one.submission.submission_id for one in active])
@@ -166,3 +169,33 @@ def test_ctrl_c_ends_each_submission_once_and_waits_for_nothing_but_sending(run)
     run._cancel_lane(sending)
     assert polling.ended == [["s0"]]
     assert sending.ended == [["s0"], ["s1"]]
+
+
+def test_what_a_ctrl_c_ended_is_told_by_target(run):
+    said = []
+    run._logger = SimpleNamespace(info=said.append, error=said.append)
+    lane = FakeLane(is_sending=False)
+    lane.name, lane.tasks = "takeda-fake", 3
+    run._cancel_lane(lane)
+    assert said == ["takeda: cancelled 3 jobs on t (fake); none is left"]
+
+
+def test_a_service_that_could_not_be_told_is_not_said_to_have_ended_its_jobs(run):
+    def refuse(active):
+        raise TakedaError("these jobs would not end: 7")
+
+    said = []
+    run._logger = SimpleNamespace(info=said.append, error=said.append)
+    lane = FakeLane(is_sending=False)
+    lane.tasks, lane.backend = 1, SimpleNamespace(cancel=refuse)
+    run._cancel_lane(lane)
+    assert said == ["takeda: these jobs would not end: 7"]
+
+
+def test_what_goes_on_after_a_ctrl_c_is_not_counted_as_ended(run):
+    said = []
+    run._logger = SimpleNamespace(info=said.append, error=said.append)
+    lane = FakeLane(is_sending=True)
+    lane.tasks, lane.backend = 2, SimpleNamespace(cancel=lambda active: {"s1"})
+    run._cancel_lane(lane)
+    assert said == ["takeda: cancelled 2 jobs on t (fake)"]

@@ -121,14 +121,14 @@ class BatchBackend:
             self._silence = what
             _log.warning("AWS Batch does not say how the jobs do, asking again: %s", what)
 
-    def cancel(self, active: Sequence[Active]) -> None:
-        """Raises TakedaError where the service could not be told: then the jobs may still run."""
+    def cancel(self, active: Sequence[Active]) -> set[str]:
+        """→ ids of the jobs that had not ended in time. Raises TakedaError where the service could not be told: then the jobs may still run."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         if not active:
-            return
+            return set()
         try:
-            cancel(self._clients, active)
+            return cancel(self._clients, active)
         except (BotoCoreError, ClientError) as error:
             ids = ", ".join(one.accepted.external_id for one in active)
             raise TakedaError(

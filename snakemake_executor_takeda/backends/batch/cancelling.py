@@ -74,8 +74,6 @@ def cancel(
             refused = api.terminate_jobs(batch, again, REASON, is_late=is_late)
         sleep(min(pause_s, max(0.0, begun + WAIT_S - clock())))
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-    if ended := {job_id for job_id, count in tasks.items() if count} - left:
-        _log.warning("AWS Batch has ended %s", _jobs(tasks, ended))
     if left:
         why = "; ".join(sorted({refused[job_id] for job_id in left & refused.keys()}))
         some = ", ".join(sorted(left)[:NAMED])

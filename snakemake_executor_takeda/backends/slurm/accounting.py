@@ -1,4 +1,5 @@
-"""What the cluster's accounting database says of tasks, where there is one: sacct, asked as little as can be.
+"""What the cluster's accounting database says of tasks, where there is one: asked as little as can be, by
+sacct or by a client that asks it itself.
 
 Nothing depends on it: a database that is down, or late, makes a report poorer and ends no task.
 """
@@ -11,11 +12,14 @@ import shutil
 import subprocess
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from snakemake_executor_takeda.backends.slurm.answers import Sighting, in_chunks, read_duration
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient
 
 SACCT_FORMAT = "JobID,State,ExitCode,ElapsedRaw,NodeList,TotalCPU,MaxRSS,NTasks"
 SACCT_SECONDS = 30.0
@@ -36,6 +40,7 @@ class Account:
     """Of its largest step: that of the largest rank, times the ranks; more than is shared between them."""
 
 
+@runtime_checkable
 class Accounting(Protocol):
     """Raises SlurmSilent where the database does not answer."""
 
@@ -58,6 +63,11 @@ class Sacct:
         for some in in_chunks(sorted(external_ids), IDS_PER_CALL):
             found |= read_accounts(_sacct(some))
         return found
+
+
+def database_of(client: SlurmClient) -> Accounting:
+    """The client itself where it speaks to the database, too; else by sacct."""
+    return client if isinstance(client, Accounting) else accounting_of(client.settings())
 
 
 def accounting_of(settings: Mapping[str, str]) -> Accounting:

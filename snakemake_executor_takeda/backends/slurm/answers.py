@@ -11,6 +11,10 @@ QUEUE_FORMAT = "%i|%T|%M|%N|%r"
 """Of squeue: id, state, time used, nodes, reason."""
 
 
+NO_INDEX = 0xFFFFFFFE
+"""Slurm's NO_VAL: of an array all of whose waiting tasks were cancelled one by one."""
+
+
 @dataclass(frozen=True)
 class Sighting:
     """One task as Slurm shows it."""
@@ -25,6 +29,8 @@ class Sighting:
     wall_seconds: float | None = None
     exit_code: int | None = None
     """Known from scontrol only; 128 + n for a signal n."""
+    name: str = ""
+    """Of the job, where it is told: an id may be another's by now."""
 
 
 def read_job_id(text: str) -> str | None:
@@ -52,15 +58,16 @@ def _sighting(line: str) -> Sighting | None:
 
 
 def read_jobs(text: str) -> dict[str, Sighting]:
-    """The lines of `scontrol --oneliner show job`, by id."""
+    """The lines of `scontrol --oneliner show job`, by id; the part of an array that has not begun by
+    `4711_*`."""
     found = {}
     for line in text.splitlines():
         job_id, array_id = _value(line, "JobId"), _value(line, "ArrayJobId")
         if job_id is None:
             continue
         index = _value(line, "ArrayTaskId")
-        if array_id and (index is None or not index.isdigit()):
-            continue  # the part of an array that has not begun
+        if index is None or not index.isdigit() or int(index) == NO_INDEX:
+            index = "*"
         external_id = f"{array_id}_{index}" if array_id else job_id
         found[external_id] = Sighting(
             external_id,
@@ -69,6 +76,7 @@ def read_jobs(text: str) -> dict[str, Sighting]:
             _nodes(_value(line, "NodeList") or ""),
             read_duration(_value(line, "RunTime") or ""),
             _exit_code(_value(line, "ExitCode") or ""),
+            _value(line, "JobName") or "",
         )
     return found
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.cluster import read_gres
 from snakemake_executor_takeda.backends.slurm.extra import split_extra
+from snakemake_executor_takeda.backends.slurm.names import checked_names
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.values import FailureKind
 
@@ -52,7 +53,7 @@ def job_request(
     job = submission.tasks[0].job
     count = len(submission.tasks)
     words: dict[str, Any] = {
-        field: _word(job.resources, resource, job.rule) or getattr(options, word)
+        field: _named(job.resources, resource, job.rule) or getattr(options, word)
         for field, (resource, word) in _WORDS.items()
     }
     try:
@@ -197,6 +198,17 @@ def _word(resources: Resources, name: str, rule: str) -> str | None:
     if _UNPRINTABLE.search(str(value)):
         raise _unusable(rule, name, f"{value!r} holds a control character")
     return str(value)
+
+
+def _named(resources: Resources, name: str, rule: str) -> str | None:
+    """Like `_word`; a constraint has operators, the others are names."""
+    value = _word(resources, name, rule)
+    if value and name != "constraint":
+        try:
+            checked_names(value)
+        except ValueError as error:
+            raise _unusable(rule, name, f"{value!r}: {error}") from None
+    return value
 
 
 def _unusable(rule: str, resource: str, why: str) -> SubmissionError:

@@ -67,7 +67,7 @@ def cause_of(sighting: Sighting) -> Cause:
 
 @lru_cache(maxsize=1024)
 def _cause_of(state: str, reason: str) -> Cause:
-    if state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or _HELD.search(reason):
+    if state in ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT") or _HELD.search(reason):
         return Cause.HELD
     if _UNAVAILABLE.search(reason):
         return Cause.UNAVAILABLE

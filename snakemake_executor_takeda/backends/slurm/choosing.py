@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,17 +13,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
 from snakemake_executor_takeda.backends.slurm.cluster import (
     DEFAULT_MAX_ARRAY_SIZE,
     Cluster,
     cluster_of,
 )
-from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit
+from snakemake_executor_takeda.backends.slurm.fitting import Fit, Wish, fit, meant_or_all
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.backends.slurm.partition_file import VARIABLE, read_partition_file
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.backends.slurm.submit_limits import SubmitLimits, submit_limits_of
-from snakemake_executor_takeda.values import TakedaError
+from snakemake_executor_takeda.values import FailureKind, TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.clients.base import SlurmClient
@@ -53,6 +55,8 @@ class Chooser:
         self._limits: dict[str, Mapping[str, Limits]] = {}
         """By target."""
         self._submit_limits = SubmitLimits()
+        self._reservations: list[str] | None = None
+        """As they were when one was first named."""
         self._looked_at = 0.0
 
     @property
@@ -73,7 +77,7 @@ class Chooser:
                 if name not in known:
                     raise TakedaError(
                         f"target {target.name}: the cluster has no partition {name!r}."
-                        f"{_nearest(name, known)}"
+                        f" {meant_or_all(name, known)}"
                     )
 
     def array_limit(self, target: Target) -> int:
@@ -92,20 +96,47 @@ class Chooser:
         limits = self._limits.get(target.name, {})
         return fit(request, wish_of(job, target, limits), self.cluster)
 
+    def check_reservation(self, request: JobRequest, job: JobSpec, target: Target) -> None:
+        """Raises SubmissionError for a reservation that is not there; asks once, if one is named."""
+        named = request.reservation or next(
+            (word.partition("=")[2] for word in request.extra if word.startswith("--reservation=")),
+            None,
+        )
+        if not named:
+            return
+        if self._reservations is None:
+            try:
+                self._reservations = sorted(self._client.reservations())
+            except (SlurmSilent, SlurmRefused) as error:
+                _log.debug("Slurm does not tell its reservations: %s", error)
+                return  # it will say so itself
+        for name in filter(None, re.split(r"[,\s]+", named)):
+            if name not in self._reservations:
+                raise SubmissionError(
+                    FailureKind.CONFIGURATION,
+                    f"rule {job.rule}: the cluster has no reservation {name!r}."
+                    f" {meant_or_all(name, self._reservations)}",
+                    advice_on("reservation", target.name),
+                )
+
     def look_again(self) -> None:
         """See which nodes and partitions have come and gone, if the last look is long ago. Without an
         answer, what was seen still holds."""
         with self._lock:
-            if self._cluster is None or self._clock() - self._looked_at < REFRESH_SECONDS:
+            known, now = self._cluster, self._clock()
+            if known is None or now - self._looked_at < REFRESH_SECONDS:
                 return
-            try:
-                fresh = self._look()
-            except (SlurmSilent, SlurmRefused) as error:
-                _log.debug("Slurm does not say how its nodes are: %s", error)
-                self._looked_at = self._clock()
-                return
+            self._looked_at = now
+        # Unlocked: others place jobs by what was seen while a busy controller takes minutes.
+        try:
+            fresh = self._look()
+        except (SlurmSilent, SlurmRefused) as error:
+            _log.debug("Slurm does not say how its nodes are: %s", error)
+            self._looked_at = self._clock()
+            return
+        with self._lock:
             # Arrays of this run have been cut by the limit as it was.
-            self._cluster = replace(fresh, array_limit=self._cluster.array_limit)
+            self._cluster = replace(fresh, array_limit=known.array_limit)
 
     def _look(self) -> Cluster:
         self._looked_at = self._clock()
@@ -131,6 +162,7 @@ def wish_of(
         rule=job.rule,
         choices=choices,
         instances=(str(instance_type),) if instance_type else target.instances,
+        is_found=bool(instance_type) and not target.instances and options.finds_instances,
         efa=target.efa,
         limits=limits,
         clusters=next(
@@ -141,17 +173,23 @@ def wish_of(
 
 def _limits_of(target: Target, known: Sequence[str]) -> Mapping[str, Limits]:
     options: SlurmOptions = target.options
-    path = options.partition_file
+    path, word = options.partition_file, "`partition_file`"
     if path is None and options.partition is None:
-        path = os.environ.get(VARIABLE)
+        path, word = os.environ.get(VARIABLE), VARIABLE
     if not path:
         return {}
-    limits = read_partition_file(Path(path))
+    try:
+        limits = read_partition_file(Path(path))
+    except TakedaError as error:
+        raise TakedaError(
+            f"{target.where}: {str(error).rstrip('.')}. Mend it, name another by {word}, or leave "
+            f"{word} out."
+        ) from error
     for name in limits:
         if name not in known:
             raise TakedaError(
                 f"target {target.name}: {path} has a partition {name!r}, the cluster has not."
-                f"{_nearest(name, known)}"
+                f" {meant_or_all(name, known)}"
             )
     return limits
 
@@ -163,10 +201,3 @@ def partitions_of(options: SlurmOptions) -> list[str]:
         return []
     names = partition if isinstance(partition, tuple) else partition.split(",")
     return [name.strip() for name in names if name.strip()]
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f" Did you mean {close[0]!r}?"
-    return f" It has: {', '.join(known) or 'none'}."

@@ -100,6 +100,8 @@ class Cluster:
     """Whether memory is given out to jobs; else `--mem` only selects nodes."""
     array_limit: int | None = None
     """Most tasks of one array; None where it isn't told."""
+    remembers_seconds: float | None = None
+    """How long ended jobs are shown at least; None where it isn't told, or for ever."""
 
     @cached_property
     def default_partition(self) -> PartitionFacts | None:
@@ -157,19 +159,15 @@ def cluster_of(
         name=settings.get("ClusterName", ""),
         schedules_memory="MEMORY" in parameters,
         array_limit=array_limit_of(settings) if "MaxArraySize" in settings else None,
+        remembers_seconds=_number(settings, "MinJobAge", 0) or None,
     )
 
 
 def array_limit_of(settings: Mapping[str, str]) -> int:
     """Most tasks of one array: below MaxArraySize, MaxJobCount and the scheduler's own limit."""
-
-    def number(name: str, default: int) -> int:
-        value = settings.get(name, "").split()
-        return int(value[0]) if value and value[0].isdigit() else default
-
     limits = [
-        number("MaxArraySize", DEFAULT_MAX_ARRAY_SIZE) - 1,
-        number("MaxJobCount", DEFAULT_MAX_JOB_COUNT) - 1,
+        _number(settings, "MaxArraySize", DEFAULT_MAX_ARRAY_SIZE) - 1,
+        _number(settings, "MaxJobCount", DEFAULT_MAX_JOB_COUNT) - 1,
     ]
     if match := re.search(r"max_array_tasks=(\d+)", settings.get("SchedulerParameters", "")):
         limits.append(int(match[1]))
@@ -210,6 +208,12 @@ def read_gres(words: Iterable[str]) -> tuple[Gres, ...]:
         if kind and len(models) <= 1:
             found.append(Gres(kind, models[0] if models else None, count))
     return tuple(found)
+
+
+def _number(settings: Mapping[str, str], name: str, default: int) -> int:
+    """Of `300 sec`, too."""
+    value = settings.get(name, "").split()
+    return int(value[0]) if value and value[0].isdigit() else default
 
 
 def _group(members: Sequence[NodeFacts]) -> NodeGroup:

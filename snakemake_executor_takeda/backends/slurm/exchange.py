@@ -11,15 +11,17 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.slurm.records import (
+    TEMPORARY,
     ExitRecord,
     ExitRecords,
     Records,
     log_folder,
+    log_on_node,
     parse_record,
 )
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
@@ -41,6 +43,8 @@ class Exchange(Protocol):
     records: Records
     exit_records: str
     """Where a task leaves its record: a folder or `s3://…`."""
+    is_shared: bool
+    """Whether the run's own directory is the nodes', too."""
 
     def check(self, target: Target) -> None:
         """Raises TakedaError where this cannot work for a target."""
@@ -63,6 +67,8 @@ class Exchange(Protocol):
 
 class SharedFolders:
     """The run's own directory, which the nodes see."""
+
+    is_shared = True
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
@@ -112,6 +118,8 @@ class SharedFolders:
 class ThroughS3:
     """Nothing is shared with the cluster: this machine may be anywhere."""
 
+    is_shared = False
+
     def __init__(self, context: RunContext, s3: Any = None) -> None:
         if context.remote_prefix is None or context.sources_uri is None:
             raise TakedaError(
@@ -142,16 +150,15 @@ class ThroughS3:
             LOGIN_ENVIRONMENT,
         )
 
-        workdir: str = submission.target.options.workdir or "/tmp"  # noqa: S108 - as sbatch users do
-        index = "_%a" if request.array_size else ""
-        log = str(PurePosixPath(workdir.replace("%", "%%")) / f"{submission.name}{index}.log")
+        workdir: str = submission.target.options.workdir or TEMPORARY
+        log = str(log_on_node(submission, "\0")).replace("%", "%%").replace("\0", "%a")
         # The variables of this machine mean nothing there: the user's login environment does.
         environment = {LOGIN_ENVIRONMENT: "1", "PATH": DEFAULT_PATH}
         return replace(request, workdir=workdir, log=log, environment=environment)
 
     def scratch(self, target: Target) -> Path:
         options: SlurmOptions = target.options
-        return Path(options.scratch or "/tmp")  # noqa: S108 - each task makes a private folder in it
+        return Path(options.scratch or TEMPORARY)  # each task makes a private folder in it
 
     def on_nodes(self, submission: Submission) -> Submission:
         options: SlurmOptions = submission.target.options
@@ -170,6 +177,7 @@ class S3Records:
     def __init__(self, s3: Any, uri: str) -> None:
         self._s3 = s3
         self._bucket, self._prefix = aws.split_s3_uri(f"{uri}/")
+        self.seen_by = f"can they read {uri.rpartition('/')[0]}"
         self._known: dict[str, ExitRecord] = {}
         self._is_silent = False
 

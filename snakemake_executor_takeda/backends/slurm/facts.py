@@ -88,6 +88,11 @@ def read_nodes(text: str) -> list[NodeFacts]:
     ]
 
 
+def read_reservations(text: str) -> list[str]:
+    """Names in the lines of `scontrol --oneliner show reservation`."""
+    return re.findall(r"^ReservationName=(\S+)", text, re.MULTILINE)
+
+
 def read_partitions(text: str) -> list[PartitionFacts]:
     """The lines of `scontrol --oneliner show partition`."""
     return [

@@ -6,7 +6,6 @@ can never run is refused before anything is sent.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.cluster import Gres, read_gres
 from snakemake_executor_takeda.backends.slurm.features import allows, names_in
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Wish:
     """The cluster that the rule asks for."""
     limits: Mapping[str, Limits] = field(default_factory=dict)
     """A site's own limits, by partition."""
+    is_found: bool = False
+    """Whether features have to tell where the instances are, as the target lists none."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class _Lack:
     """Continues a sentence that begins with the partition's name."""
     distance: float = math.inf
     """How many times more the job asks for than there is."""
+    passes: bool = False
+    """Whether it may be otherwise later, for the same job."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,9 @@ class _Trial:
 
 
 def fit(request: JobRequest, wish: Wish, cluster: Cluster) -> Fit:
-    """The request with partition and constraint. Raises SubmissionError, a configuration mistake,
-    for what no partition takes: it names the nearest and what is missing.
+    """The request with partition and constraint. Raises SubmissionError for what no partition takes: it
+    names the nearest and what is missing. That is a configuration mistake, or no capacity where a
+    partition would take it but for its state.
 
     Of several accounts the first is taken that a partition is open for.
     """
@@ -210,7 +215,7 @@ def _beyond(request: JobRequest, limits: Limits) -> Iterable[tuple[str, float]]:
 
 def _closed(request: JobRequest, partition: PartitionFacts) -> Iterable[_Lack]:
     if partition.state not in ("UP", "DOWN"):
-        yield _Lack(f"takes no jobs: it is {partition.state}")
+        yield _Lack(f"takes no jobs: it is {partition.state}", passes=True)
     if partition.needs_reservation and not request.reservation:
         yield _Lack("takes jobs of a reservation only, and none is named")
     for what, value, allowed, denied in (
@@ -264,7 +269,7 @@ def _featured(
     if own and not chosen:
         return [], own, _Lack(f"has no nodes with {own}"), is_sure
     terms: list[str] = []
-    if wish.instances and (cluster.is_parallelcluster or cluster.instance_types):
+    if wish.instances and _tells_instances(cluster):
         matched, names, is_sure = _of_instances(wish.instances, chosen)
         if not matched:
             there = sorted({group.instance_type or group.name for group in groups})
@@ -282,6 +287,10 @@ def _featured(
             terms.append("efa")
         chosen = with_efa
     return chosen, _joined(own, terms), None, is_sure
+
+
+def _tells_instances(cluster: Cluster) -> bool:
+    return cluster.is_parallelcluster or bool(cluster.instance_types)
 
 
 def _of_instances(
@@ -590,7 +599,8 @@ def _why(best: _Trial, trials: Sequence[_Trial]) -> str:
 def _refusal(
     request: JobRequest, wish: Wish, trials: Sequence[_Trial], *, is_named: bool
 ) -> SubmissionError:
-    nearest = min(trials, key=_how_far)
+    closed = [trial for trial in trials if all(lack.passes for lack in trial.lacks)]
+    nearest = min(closed or trials, key=_how_far)
     name = nearest.partition.name
     missing = ", and it ".join(lack.text for lack in nearest.lacks)
     if is_named and len(trials) == 1:
@@ -598,7 +608,7 @@ def _refusal(
     else:
         reason = f"no partition fits rule {wish.rule}: the nearest of {len(trials)} is {name}, which {missing}"
     return SubmissionError(
-        FailureKind.CONFIGURATION,
+        FailureKind.NO_CAPACITY if closed else FailureKind.CONFIGURATION,
         reason,
         "Change the rule's resources, or the target in the routing policy; "
         "`sinfo --all` and `scontrol show partition` show what the cluster has.",
@@ -626,6 +636,13 @@ def _check_words(request: JobRequest, wish: Wish, cluster: Cluster) -> None:
     for name in _names(request.partition):
         if cluster.partitions and name not in cluster.partitions:
             raise _unknown(wish, "slurm_partition", name, cluster.partitions, "partition")
+    if wish.is_found and cluster.groups and not _tells_instances(cluster):
+        raise SubmissionError(
+            FailureKind.CONFIGURATION,
+            f"rule {wish.rule} asks instance_type={wish.instances[0]}, and no feature of the cluster's "
+            "nodes tells of instance types",
+            "Leave `instance_type` out, or put it into `instances` of the target in the routing policy.",
+        )
     hides = any(map(cluster.hides_nodes, cluster.partitions.values()))
     if not cluster.groups or hides:
         return
@@ -648,15 +665,19 @@ def _with_known_gpu(request: JobRequest, cluster: Cluster) -> tuple[JobRequest, 
     return replace(request, gpu_model=known), (f"GPU model {model} is {known} here",)
 
 
+def meant_or_all(word: str, known: Sequence[str]) -> str:
+    """A sentence on a word that the cluster does not know: the nearest that it does, or all."""
+    if near := nearest(word, known):
+        return f"Did you mean {near!r}?"
+    return f"It has: {', '.join(known) or 'none'}."
+
+
 def _unknown(
     wish: Wish, resource: str, value: str, known: Iterable[str], what: str
 ) -> SubmissionError:
-    names = sorted(known)
-    close = difflib.get_close_matches(value, names, n=1)
-    there = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
     return SubmissionError(
         FailureKind.CONFIGURATION,
-        f"rule {wish.rule}: the cluster has no {what} {value!r}. {there}",
+        f"rule {wish.rule}: the cluster has no {what} {value!r}. {meant_or_all(value, sorted(known))}",
         f"Change `{resource}` of the rule or of its target.",
     )
 

@@ -6,7 +6,6 @@ Slurm's variables and starts its own daemons, one a node.
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import ANY_LAUNCHER, FailureKind
 from snakemake_executor_takeda.worker.mpi import FOR_EFA, UNBOUND
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 DEFAULT_LAUNCHER = "srun --mpi=pmix"
 """Always with its PMI: ParallelCluster sets MpiDefault=none."""
+FENCE = "ring"
+"""How Slurm's PMIx makes ranks wait for each other. Its own choice for a fence without data is a tree,
+which waits for nobody in a job with fewer nodes than TreeWidth (16, or 50 before 23.11). Open MPI 5 relies
+on that fence in MPI_Init, and crashes there now and then (open-mpi/ompi 12495)."""
 _DEFAULT_PMI = "pmix"
 
 
@@ -61,6 +65,7 @@ def variables(job: JobSpec, target: Target) -> dict[str, str]:
         result["SLURM_MPI_TYPE"] = _pmi(launcher, target)
         # A rank that fails would leave the others waiting for it until the time limit.
         result["SLURM_KILL_BAD_EXIT"] = "1"
+        result["SLURM_PMIX_FENCE"] = FENCE
     elif job.shape.cpus > 1:
         result |= UNBOUND
     if target.efa:
@@ -93,13 +98,10 @@ def check(job: JobSpec, target: Target, pmi_types: Sequence[str]) -> None:
         raise _unusable(f"mpi={launcher!r}: {error}", "Write it as in a shell.") from None
     pmi = _pmi(launcher, target)
     if words and is_srun(launcher) and pmi_types and not _is_known(pmi, pmi_types):
-        close = difflib.get_close_matches(pmi, pmi_types, n=1) or [
-            one for one in pmi_types if one != "none"
-        ]
+        close = nearest(pmi, pmi_types) or next((one for one in pmi_types if one != "none"), "none")
         raise _unusable(
             f"mpi={launcher!r}: srun here has no PMI {pmi!r}; it has {', '.join(pmi_types)}",
-            f"Set `mpi: srun --mpi={close[0] if close else 'none'}` for target {target.name} or "
-            "in the rule, or `mpirun`.",
+            f"Set `mpi: srun --mpi={close}` for target {target.name} or in the rule, or `mpirun`.",
         )
 
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def read_partition_file(path: Path) -> Mapping[str, Limits]:
     try:
         document: Any = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TakedaError(f"the partition file {path} can't be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise TakedaError(f"the partition file {path} can't be read: {why}") from error
     partitions = document.get("partitions") if isinstance(document, dict) else None
     if not isinstance(partitions, dict):
         raise TakedaError(
@@ -131,8 +132,8 @@ def _text(error: ValidationError) -> str:
     for detail in error.errors(include_url=False):
         word = str(detail["loc"][0]) if detail["loc"] else ""
         if detail["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(word, Limits.model_fields, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            near = nearest(word, Limits.model_fields)
+            hint = f" Did you mean {near}?" if near else ""
             texts.append(f"unknown limit {word!r}.{hint}")
         else:
             texts.append(f"{word}: {detail['msg'].removeprefix('Value error, ')}".lstrip(": "))

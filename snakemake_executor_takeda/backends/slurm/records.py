@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from snakemake_executor_takeda.backends.slurm.states import SEES_DIRECTORY
+
 if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
     from snakemake_executor_takeda.values import Submission
 
+TEMPORARY = "/tmp"  # noqa: S108 - a folder of every node, as sbatch users have it
 LOG_TAIL_LINES = 30
 _LOG_TAIL_BYTES = 64 * 1024
 
@@ -42,6 +47,8 @@ class Records(Protocol):
 
     shows_logs: bool
     """Whether the logs themselves can be read from here."""
+    seen_by: str
+    """What nodes must be able to do to take up a task, as a question."""
 
     def names(self) -> set[str]:
         """Ids of the tasks whose record is there."""
@@ -57,17 +64,20 @@ class ExitRecords:
     """The folder where workers leave a file for each task."""
 
     shows_logs = True
+    seen_by = SEES_DIRECTORY
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._files: set[str] = set()
+        self._names: set[str] = set()
 
     def names(self) -> set[str]:
         """Ids of the tasks whose record is there: one listing, whatever their number."""
-        return {
-            name.removesuffix(".json")
-            for name in os.listdir(self._folder)  # noqa: PTH208 - names, thousands of them
-            if name.endswith(".json") and not name.startswith(".")
-        }
+        files = set(os.listdir(self._folder))  # noqa: PTH208 - names, thousands of them
+        self._names |= _task_ids(files - self._files)
+        self._names -= _task_ids(self._files - files)
+        self._files = files
+        return self._names
 
     def refresh(self) -> None:
         """Make an NFS client look at the server again: setting a folder's time drops what the
@@ -80,6 +90,14 @@ class ExitRecords:
             return parse_record((self._folder / f"{task_id}.json").read_bytes())
         except OSError:
             return None
+
+
+def _task_ids(files: Iterable[str]) -> set[str]:
+    return {
+        name.removesuffix(".json")
+        for name in files
+        if name.endswith(".json") and not name.startswith(".")
+    }
 
 
 def parse_record(text: bytes) -> ExitRecord | None:
@@ -105,6 +123,15 @@ def log_folder(logs: Path, submission: Submission) -> Path:
     """Where the logs of a submission's tasks lie: `<logs>/<rule>/<submission>/<index>.log`."""
     rule = re.sub(r"[^\w.-]", "_", submission.tasks[0].job.rule)[:80].lstrip(".") or "_"
     return logs / rule / submission.submission_id
+
+
+def log_on_node(submission: Submission, index: int | str) -> PurePosixPath:
+    """A task's log where nothing is shared: in the target's `workdir`, on its first node.
+
+    `index` may be a pattern of Slurm's, such as `%a`."""
+    options: SlurmOptions = submission.target.options
+    suffix = f"_{index}" if len(submission.tasks) > 1 else ""
+    return PurePosixPath(options.workdir or TEMPORARY) / f"{submission.name}{suffix}.log"
 
 
 def log_tail(path: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm import commands, mpi
+from snakemake_executor_takeda.worker.exits import NO_MODULES
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -37,6 +38,7 @@ def batch_script(
         scratch=scratch,
         is_parallel=is_parallel,
         efa=is_parallel and target.efa,
+        no_modules=NO_MODULES,
     )
 
 

@@ -21,10 +21,12 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmUnauthorized,
 )
 from snakemake_executor_takeda.backends.slurm.clients.choosing import open_client
+from snakemake_executor_takeda.backends.slurm.clients.command_line import CommandLine
 from snakemake_executor_takeda.backends.slurm.commands import on_target
 from snakemake_executor_takeda.backends.slurm.exchange import exchange_of
 from snakemake_executor_takeda.backends.slurm.leftovers import Leftovers
 from snakemake_executor_takeda.backends.slurm.records import log_folder
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.backends.slurm.script import batch_script
 from snakemake_executor_takeda.backends.slurm.srun import Srun
 from snakemake_executor_takeda.backends.slurm.submitting import Submitter
@@ -35,8 +37,11 @@ from snakemake_executor_takeda.worker.manifest import encode_manifest
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.backends.slurm.fitting import Fit
+    from snakemake_executor_takeda.backends.slurm.request import JobRequest
     from snakemake_executor_takeda.values import Active, JobSpec, Shape, Submission, Target, Update
 
+LEAST_MEM_MB = 200
+"""Snakemake itself, which runs each job on its node, and the worker take some 110 MB."""
 CANCEL_KILL_SECONDS = 6.0
 CANCEL_SECONDS = 40.0
 
@@ -66,11 +71,13 @@ class SlurmBackend:
         self._submitter = Submitter(self._client, records)
         self._srun = Srun()
         # From afar, scratch is the nodes' own; without S3 nothing is staged.
-        is_seen = bool(context.sources_uri) and not client.is_remote
+        is_here = self._exchange.is_shared or not client.is_remote
+        is_seen = bool(context.sources_uri) and is_here
         self._leftovers = Leftovers(
             map(self._exchange.scratch, targets) if is_seen else (), context.run_id
         )
         self._chooser = Chooser(self._client)
+        self._told_memory = False
         self._cancelled = threading.Event()
         self._submitting = threading.Lock()
         self._job_ids: set[str] = set()
@@ -87,6 +94,8 @@ class SlurmBackend:
             raise TakedaError(
                 f"target {name}: Slurm's controller does not answer: {error}. {self._client.advice}"
             ) from error
+        if (seconds := self._chooser.cluster.remembers_seconds) is not None:
+            self._watcher.remembered_for(seconds)
         self._srun.check_targets(self._targets)
         for target in self._targets:
             self._exchange.check(target)
@@ -95,13 +104,20 @@ class SlurmBackend:
     def check_job(self, job: JobSpec, target: Target) -> None:
         submission = submission_to_check(job, target)
         self._srun.check_job(job, target, self._context.workdir)
-        if self._client.is_remote:
+        if not self._exchange.is_shared:
             mpi.check_scratch(job, target)
-        request = self._fit(submission, self._logs).request
+        try:
+            request = self._fit(submission, self._logs).request
+        except SubmissionError as error:
+            if error.kind == FailureKind.NO_CAPACITY and target.fallback:
+                return  # it will go there
+            raise
         try:
             self._client.check_request(request)
         except ValueError as error:
-            raise _not_by_this_client(job, target, error) from error
+            raise self._unusable_word(job, target, error) from error
+        self._chooser.check_reservation(request, job, target)
+        self._tell_of_little_memory(job, target, request)
 
     def array_limit(self, target: Target, shape: Shape) -> int:
         """Of the cluster: MaxArraySize, MaxJobCount and `max_array_tasks`, read once; or the target's."""
@@ -158,18 +174,17 @@ class SlurmBackend:
             kills = time.monotonic() - started > CANCEL_KILL_SECONDS
             try:
                 ids |= self._submitter.possible_jobs()
-                if not ids:
-                    return
                 left = left or sorted(ids)
-                self._client.cancel(left)
-                if kills:
-                    self._client.cancel(left, kill=True)
-                left = self._still_there(ids)
+                if left:
+                    self._client.cancel(left)
+                    if kills:
+                        self._client.cancel(left, kill=True)
+                    left = self._still_there(ids)
                 silence = ""
             except (SlurmSilent, SlurmRefused) as error:
                 silence = f" ({error})"  # what was asked to end is asked again
             else:
-                if not left:
+                if not left and self._submitter.is_settled():
                     return
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
@@ -182,6 +197,23 @@ class SlurmBackend:
     def close(self) -> None:
         self._leftovers.close()
         self._client.close()
+
+    def _tell_of_little_memory(self, job: JobSpec, target: Target, request: JobRequest) -> None:
+        """Once: where memory is given out, it is often enforced, too."""
+        mem_mb = job.shape.mem_mb
+        is_asked = bool(request.mem_mb or request.mem_mb_per_cpu) and not any(
+            word.startswith("--mem") for word in request.extra
+        )
+        if not is_asked or not mem_mb or mem_mb >= LEAST_MEM_MB:
+            return
+        if self._told_memory or not self._chooser.cluster.schedules_memory:
+            return
+        self._told_memory = True
+        self._context.say(
+            f"rule {job.rule} on {target.name} asks mem_mb={mem_mb}, of which Snakemake itself, "
+            f"which runs each job on its node, takes some 110: ask {LEAST_MEM_MB} or more, or a "
+            "cluster that enforces memory may end it"
+        )
 
     def _send(self, submission: Submission, chosen: Fit, script: str) -> str:
         """Under the first of the accounts that Slurm takes."""
@@ -216,10 +248,10 @@ class SlurmBackend:
             }
         )
 
-
-def _not_by_this_client(job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
-    return SubmissionError(
-        FailureKind.CONFIGURATION,
-        f"rule {job.rule} on target {target.name}: {error}",
-        "Leave the option out, or set `client: command-line` for the target.",
-    )
+    def _unusable_word(self, job: JobSpec, target: Target, error: ValueError) -> SubmissionError:
+        advice = "Leave the option out, or set `client: command-line` for the target."
+        if self._client.name == CommandLine.name:
+            advice = advice_on("unrecognized option", target.name)
+        return SubmissionError(
+            FailureKind.CONFIGURATION, f"rule {job.rule} on target {target.name}: {error}", advice
+        )

@@ -6,15 +6,16 @@ The states are those of squeue, scontrol and sacct, 21.08 to 26.05. A word that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.values import FailureKind, Outcome
-from snakemake_executor_takeda.worker.exits import NODE_LOST, NODES_UNFIT
+from snakemake_executor_takeda.worker.exits import NO_MODULES, NODE_LOST, NODES_UNFIT, UNREACHABLE
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.answers import Sighting
+    from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
     from snakemake_executor_takeda.backends.slurm.records import ExitRecord
     from snakemake_executor_takeda.values import Task
 
@@ -23,10 +24,18 @@ RUNNING = frozenset(
 )
 """The task has begun and has not ended."""
 WAITING = frozenset(
-    {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "EXPEDITING"}
+    {
+        "PENDING",
+        "REQUEUED",
+        "REQUEUE_FED",
+        "REQUEUE_HOLD",
+        "RESV_DEL_HOLD",
+        "SPECIAL_EXIT",
+        "EXPEDITING",
+    }
 )
-"""The task is in the queue, for the first time or again. A SPECIAL_EXIT or REQUEUE_HOLD is held there."""
-AGAIN = (WAITING - {"PENDING"}) | {"CONFIGURING"}
+"""The task is in the queue, for the first time or again. A SPECIAL_EXIT or …_HOLD is held there."""
+AGAIN = WAITING | {"CONFIGURING"}
 """It is to be run, perhaps again: what an earlier run of it left behind is no end."""
 
 _FAILURES = {
@@ -57,6 +66,8 @@ _HOPELESS = {
     "launch_failed_requeued_held": "it could not be launched and is held",
 }
 """Reasons of a pending job that waiting does not mend."""
+_ENDING_FOR = {"NodeDown": "NODE_FAIL", "OutOfMemory": "OUT_OF_MEMORY", "TimeLimit": "TIMEOUT"}
+"""Reason of a COMPLETING job → the state that it will have: an epilog may take minutes."""
 _KILLED = 137
 """128 + SIGKILL."""
 _OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
@@ -72,6 +83,9 @@ _OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
     ),
 }
 """Exit codes of the worker's own → kind, reason, advice."""
+_NOT_STARTED = frozenset({126, 127})
+"""A shell's codes for a program that is not there, or is none."""
+SEES_DIRECTORY = "do they see the run's directory"
 
 
 class Doubt(StrEnum):
@@ -82,7 +96,8 @@ class Doubt(StrEnum):
     UNSETTLED = "unsettled"
     """A record of failure, while Slurm does not say why."""
     PARTIAL = "partial"
-    """Ended well or not, but of several nodes Slurm lists only those that it has not taken back."""
+    """Ended well or not, but of several nodes Slurm lists only those that it has not taken back; or a node
+    is gone, as its worker saw, and Slurm waits for it."""
     ABSENT = "absent"
     """Not in the queue, and without a record."""
     HOPELESS = "hopeless"
@@ -97,13 +112,26 @@ class Verdict:
     doubt: Doubt | None = None
 
 
-def verdict_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Verdict | None:
-    """None while the task goes on, and for one of which nothing is seen."""
-    if outcome := outcome_of(task, sighting, record):
+def verdict_of(
+    task: Task,
+    sighting: Sighting | None,
+    record: ExitRecord | None,
+    seen_by: str = SEES_DIRECTORY,
+) -> Verdict | None:
+    """None while the task goes on, and for one of which nothing is seen.
+
+    `seen_by`: what nodes must be able to do to take up a task, as a question.
+    """
+    if outcome := outcome_of(task, sighting, record, seen_by):
         return Verdict(outcome, None if record else Doubt.UNRECORDED)
-    if record and not (sighting and sighting.state in AGAIN):
-        return Verdict(_failed(task, record), Doubt.UNSETTLED)
-    return None
+    if record is None or (sighting and sighting.state in AGAIN):
+        return None
+    if sighting is not None and sighting.state == "COMPLETING":
+        if state := _ENDING_FOR.get(sighting.reason):
+            outcome = outcome_of(task, replace(sighting, state=state), record)
+        if outcome or record.exit_code == NODE_LOST:
+            return Verdict(outcome or _failed(task, record), Doubt.PARTIAL)
+    return Verdict(_failed(task, record), Doubt.UNSETTLED)
 
 
 def hopeless(task: Task, sighting: Sighting) -> Outcome | None:
@@ -115,7 +143,18 @@ def hopeless(task: Task, sighting: Sighting) -> Outcome | None:
     return Outcome(FailureKind.CONFIGURATION, _reason(sighting), advice=advice)
 
 
-def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None) -> Outcome | None:
+def cancelled_in_array(task: Task) -> Outcome:
+    """Of a task that never began and that Slurm does not list any more, though it knows its array."""
+    reason = "CANCELLED: it was taken out of its array while it waited"
+    return Outcome(FailureKind.USER, reason, advice=_advice(FailureKind.USER, task))
+
+
+def outcome_of(
+    task: Task,
+    sighting: Sighting | None,
+    record: ExitRecord | None,
+    seen_by: str = SEES_DIRECTORY,
+) -> Outcome | None:
     """How the task ended, without its log; None while it goes on, or while it isn't known.
 
     A record of success is the last word. A record of failure is not: Slurm may have ended the
@@ -131,7 +170,7 @@ def outcome_of(task: Task, sighting: Sighting | None, record: ExitRecord | None)
     if sighting.state == "COMPLETED":
         return Outcome(exit_code=0, wall_seconds=wall)
     if sighting.state == "FAILED":
-        return _failed_unrecorded(task, sighting)
+        return _failed_unrecorded(task, sighting, seen_by)
     kind = _FAILURES[sighting.state]
     if kind == FailureKind.NODE_FAILURE and _is_spot(task):
         kind = FailureKind.INTERRUPTED
@@ -166,18 +205,42 @@ def _ended_by_worker(task: Task, record: ExitRecord, said: str) -> Outcome:
     return Outcome(kind, reason, record.exit_code, advice=advice, wall_seconds=record.wall_seconds)
 
 
-def _failed_unrecorded(task: Task, sighting: Sighting) -> Outcome:
+def _failed_unrecorded(task: Task, sighting: Sighting, seen_by: str) -> Outcome:
     code, wall = sighting.exit_code, sighting.wall_seconds
     if code == _KILLED:
         kind = FailureKind.OUT_OF_MEMORY
         reason = f"{_reason(sighting)}: all of it was killed (SIGKILL), often for lack of memory"
         return Outcome(kind, reason, code, advice=_advice(kind, task), wall_seconds=wall)
-    reason = f"{_reason(sighting)}: the worker ended without leaving a record"
-    advice = (
-        "See the log. Do the nodes have the `python` of the target, with this package, and do "
-        "they see the run's directory?"
-    )
+    what, advice = _lacking(task, code, seen_by)
+    reason = f"{_reason(sighting)}: {what}"
     return Outcome(FailureKind.CONFIGURATION, reason, code, advice=advice, wall_seconds=wall)
+
+
+def _lacking(task: Task, code: int | None, seen_by: str) -> tuple[str, str]:
+    """What kept the worker from its work, and what to do."""
+    options: SlurmOptions = task.target.options
+    if code == NO_MODULES:
+        named = f" ({', '.join(options.modules)})" if options.modules else ""
+        return (
+            "environment modules could not be loaded on the node",
+            f"The log says which. Change `modules` of target {task.target.name}{named} or "
+            f"`envmodules:` of rule {task.job.rule}; `module avail` on a node tells what there is.",
+        )
+    if code == UNREACHABLE:
+        return (
+            "the worker could not reach what the run left for it",
+            f"The log says why. Do the nodes have credentials, and {seen_by}?",
+        )
+    if code in _NOT_STARTED:
+        return (
+            "the worker could not be started",
+            f"Set `python` of target {task.target.name} to a Python on the nodes that has this "
+            "package; the log names the one that was tried.",
+        )
+    return (
+        "the worker ended without leaving a record",
+        f"See the log. Do the nodes have the `python` of the target, with this package, and {seen_by}?",
+    )
 
 
 def _is_spot(task: Task) -> bool:

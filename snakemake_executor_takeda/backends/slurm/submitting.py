@@ -16,6 +16,7 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmRefused,
     SlurmSilent,
 )
+from snakemake_executor_takeda.backends.slurm.refusals import advice_on
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+SETTLING_SECONDS = 15.0
+"""How long a controller that answers again must go on without the job that an unanswered call was for. A
+call that it took while it hung is carried out then, though nobody waits for it, and a question that was
+asked later may be answered first."""
 FULL_LIMIT_SECONDS = 12 * 3600.0
 """How long a submission waits for room in the cluster where its target says no `pending_limit`."""
 TOLD_AGAIN_SECONDS = 3600.0
@@ -34,6 +39,9 @@ _NO_ROOM = re.compile(
     r"|error writing script",  # the controller's disk is full
     re.IGNORECASE,
 )
+_NEVER_SENT = re.compile(r"connect failure|connection refused", re.IGNORECASE)
+_CLOSED = re.compile(r"required partition not available", re.IGNORECASE)
+"""It is INACTIVE or set to DRAIN: by a site, for a while."""
 _TOO_LARGE = re.compile(r"size and/or time limits", re.IGNORECASE)
 _CLUSTER = ""
 
@@ -44,6 +52,8 @@ class _Shut:
 
     until: float
     pause_seconds: float
+    is_full: bool
+    """For lack of room, which is waited for in bounded time; else nothing is known."""
 
 
 class Submitter:
@@ -62,6 +72,8 @@ class Submitter:
         """`_CLUSTER`, or the name of the target whose account is at a limit."""
         self._waiting_since: dict[str, float] = {}
         self._in_doubt: set[str] = set()
+        self._unsettled: dict[str, float | None] = {}
+        """Names of jobs that a call under way may still make, since when the controller answers."""
         self._told_at: dict[str, float] = {}
         """Like `_shut`: when it was last said that there is no room."""
 
@@ -75,18 +87,21 @@ class Submitter:
         now = self._clock()
         for key in (_CLUSTER, submission.target.name):
             if (shut := self._shut.get(key)) and now < shut.until:
-                self._waiting_since.setdefault(submission.name, now)
+                if shut.is_full:
+                    self._waiting_since.setdefault(submission.name, now)
                 raise SubmissionDelayed(shut.until - now)
         try:
             job_id = self._find(submission) or self._submit(submission, request, script)
         except SlurmSilent as error:
             # Never given up: nobody knows whether it came through.
             self._in_doubt.add(submission.name)
+            if submission.name in self._unsettled:
+                self._unsettled[submission.name] = None
             note = (
                 f"Slurm does not answer ({error}). Submissions wait and are sent once it does; "
                 "nothing is taken as failed"
             )
-            raise self._delay(_CLUSTER, submission, note) from error
+            raise self._delay(_CLUSTER, note, is_full=False) from error
         except SlurmFull as error:
             # The command may have been stopped in the middle of a try of its own.
             self._in_doubt.add(submission.name)
@@ -103,29 +118,68 @@ class Submitter:
 
     def possible_jobs(self) -> set[str]:
         """Ids of jobs that came through although their answer did not. Raises SlurmSilent."""
-        found = {name: self._client.find(name) for name in sorted(self._in_doubt)}
+        try:
+            found = {name: self._client.find(name) for name in sorted(self._in_doubt)}
+        except SlurmSilent:
+            self._unsettled = dict.fromkeys(self._unsettled)
+            raise
+        now = self._clock()
+        self._unsettled = {
+            name: now if since is None else since
+            for name, since in self._unsettled.items()
+            if not found.get(name)
+        }
         return {job_id for job_id in found.values() if job_id}
+
+    def is_settled(self) -> bool:
+        """Whether no call that had no answer may still make a job, as `possible_jobs` has last seen."""
+        now = self._clock()
+        return all(
+            since is not None and now - since >= SETTLING_SECONDS
+            for since in self._unsettled.values()
+        )
 
     def _submit(self, submission: Submission, request: JobRequest, script: str) -> str:
         try:
             return self._client.submit(request, script)
+        except SlurmSilent as error:
+            if not _NEVER_SENT.search(str(error)):
+                self._unsettled[submission.name] = None
+            raise
         except SlurmRefused as error:
             if not request.exclude or _NO_ROOM.search(_without_general_words(str(error))):
                 raise
         # Without the nodes that failed there may be too few left.
-        return self._client.submit(replace(request, exclude=()), script)
+        return self._submit(submission, replace(request, exclude=()), script)
 
     def _find(self, submission: Submission) -> str | None:
         if submission.name not in self._in_doubt:
             return None
-        if job_id := self._client.find(submission.name):
+        try:
+            job_id = self._client.find(submission.name)
+        except SlurmRefused as error:
+            # The question was refused, not the job, which may be there.
+            raise SlurmSilent(str(error)) from error
+        if job_id:
             return job_id
         # Slurm forgets a job some minutes after its end, which its tasks have recorded.
         for task in submission.tasks:
             record = self._records.read(task.task_id)
             if record and record.slurm_job_id:
                 return record.slurm_job_id
+        self._check_settled(submission)
         return None
+
+    def _check_settled(self, submission: Submission) -> None:
+        """Raises SubmissionDelayed while a call that had no answer may still be carried out."""
+        if submission.name not in self._unsettled:
+            return
+        now = self._clock()
+        since = self._unsettled[submission.name]
+        if since is None:
+            since = self._unsettled[submission.name] = now
+        if now - since < SETTLING_SECONDS:
+            raise SubmissionDelayed(SETTLING_SECONDS - (now - since))
 
     def _no_room(
         self, key: str, submission: Submission, why: str
@@ -138,7 +192,7 @@ class Submitter:
             return SubmissionError(FailureKind.NO_CAPACITY, reason)
         now = self._clock()
         if now - self._told_at.get(key, -TOLD_AGAIN_SECONDS) < TOLD_AGAIN_SECONDS:
-            return self._delay(key, submission, "")
+            return self._delay(key, "", is_full=True)
         self._told_at[key] = now
         where = f" to target {key}" if key else ""
         fallback = submission.target.fallback
@@ -147,15 +201,15 @@ class Submitter:
             f"Slurm takes no more jobs: {why}. Submissions{where} wait for room; after "
             f"{limit / 60:.0f} min one {then}"
         )
-        return self._delay(key, submission, note)
+        return self._delay(key, note, is_full=True)
 
-    def _delay(self, key: str, submission: Submission, note: str) -> SubmissionDelayed:
+    def _delay(self, key: str, note: str, *, is_full: bool) -> SubmissionDelayed:
         now = self._clock()
-        self._waiting_since.setdefault(submission.name, now)
         shut = self._shut.get(key)
         if shut is None:
-            shut = self._shut[key] = _Shut(now, FIRST_PAUSE_SECONDS)
+            shut = self._shut[key] = _Shut(now, FIRST_PAUSE_SECONDS, is_full)
         else:
+            shut.is_full = is_full
             shut.pause_seconds = min(2 * shut.pause_seconds, LONGEST_PAUSE_SECONDS)
             note = ""
         shut.until = now + shut.pause_seconds
@@ -163,6 +217,7 @@ class Submitter:
 
     def _forget(self, submission: Submission) -> None:
         self._in_doubt.discard(submission.name)
+        self._unsettled.pop(submission.name, None)
         self._waiting_since.pop(submission.name, None)
 
 
@@ -173,8 +228,5 @@ def _without_general_words(words: str) -> str:
 
 def _refusal(words: str, target: Target) -> SubmissionError:
     """sbatch's own words, with what to change."""
-    advice = (
-        f"Change the rule's resources, or target {target.name} in the routing policy; "
-        "`sinfo` and `scontrol show partition` show what the cluster has."
-    )
-    return SubmissionError(FailureKind.CONFIGURATION, f"sbatch: {words}", advice)
+    kind = FailureKind.NO_CAPACITY if _CLOSED.search(words) else FailureKind.CONFIGURATION
+    return SubmissionError(kind, f"sbatch: {words}", advice_on(words, target.name))

@@ -43,7 +43,7 @@ class SlurmClient(Protocol):
         there: look with `find`."""
 
     def check_request(self, request: JobRequest) -> None:
-        """Raises ValueError naming the option that this client can't pass on. Asks nobody."""
+        """Raises ValueError naming the option that this client can't pass on. Asks no controller."""
 
     def find(self, name: str) -> str | None:
         """Id of the job of this name, ended or not; None where there is none."""
@@ -76,6 +76,9 @@ class SlurmClient(Protocol):
 
     def partition_details(self) -> Sequence[PartitionFacts]:
         """All partitions with their limits."""
+
+    def reservations(self) -> Collection[str]:
+        """Names of all reservations that this user can see."""
 
     def close(self) -> None:
         """Free connections."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Target
 
 _WORDS = ("client", "rest_url", "jwt_file")
+_ON_PYPI = "25.11"
+LOAD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,7 @@ def open_client(targets: Sequence[Target]) -> tuple[SlurmClient, str]:
         from snakemake_executor_takeda.backends.slurm.clients.rest import Rest
         from snakemake_executor_takeda.backends.slurm.clients.token import Token
 
-        if not options.rest_url:
-            raise TakedaError(
-                f"target {targets[0].name}: `client: rest` needs `rest_url`, such as "
-                "https://head-node:6820 or unix:///run/slurmrestd.socket"
-            )
+        assert options.rest_url  # the options see to it
         return Rest(options.rest_url, Token(options.jwt_file)), _line(choice)
     _check_commands(targets[0])
     return command_line.CommandLine(), _line(choice)
@@ -143,18 +142,46 @@ def _pyslurm() -> SlurmClient:
     """Raises TakedaError where it can't be used here."""
     installed, cluster = _pyslurm_version(), _slurm_version()
     fitting = major_minor(cluster or "")
-    how = f'pip install "pyslurm=={fitting}.*"' if fitting else "pip install pyslurm"
+    how = _installing(fitting)
     if installed is None:
         raise TakedaError(f"`client: pyslurm` needs pyslurm, which is not installed: {how}")
     if fitting and major_minor(installed) != fitting:
         raise TakedaError(f"pyslurm {installed} does not fit Slurm {cluster}: {how}")
-    try:
-        import pyslurm
-    except Exception as error:
-        raise TakedaError(f"pyslurm {installed} can't be loaded: {error}") from error
+    if "scancel" in command_line.missing_commands():
+        raise TakedaError("pyslurm can't cancel single tasks of an array, and scancel is not found")
+    if why := _why_pyslurm_does_not_load():
+        raise TakedaError(f"pyslurm {installed} can't be loaded: {why}")
+    import pyslurm
+
     from snakemake_executor_takeda.backends.slurm.clients.pyslurm import PySlurm
 
     return PySlurm(pyslurm)
+
+
+def _installing(fitting: str | None) -> str:
+    if fitting in (None, _ON_PYPI):
+        return f'pip install "pyslurm=={_ON_PYPI}.*", for Slurm {_ON_PYPI}'
+    return (
+        f"build the branch {fitting}.x of https://github.com/PySlurm/pyslurm, as docs/slurm.md says"
+    )
+
+
+def _why_pyslurm_does_not_load() -> str | None:
+    """Tried in a process of its own: without a configuration, Slurm's library ends the one it is in."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", "import pyslurm"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LOAD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it takes more than {LOAD_SECONDS:.0f} s"
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
 
 
 def _line(choice: Choice) -> str:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,13 @@ from snakemake_executor_takeda.backends.slurm.clients.base import (
     SlurmSilent,
 )
 from snakemake_executor_takeda.backends.slurm.clients.errors import is_full, is_silence
+from snakemake_executor_takeda.backends.slurm.clients.sbatch_words import check_options, options_in
 from snakemake_executor_takeda.backends.slurm.facts import (
     NodeFacts,
     PartitionFacts,
     read_nodes,
     read_partitions,
+    read_reservations,
 )
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
 
@@ -71,7 +74,16 @@ class CommandLine:
         raise SlurmRefused(_words(done) or f"sbatch gave no job id: {done.stdout.strip()!r}")
 
     def check_request(self, request: JobRequest) -> None:
-        """sbatch knows all of its own options."""
+        if request.extra and (known := self._options):
+            check_options(request.extra, known)
+
+    @cached_property
+    def _options(self) -> frozenset[str] | None:
+        """Long options of sbatch; None where it does not tell: it will say itself what it does not know."""
+        try:
+            return options_in(_ask(["sbatch", "--help"], tries=1))
+        except (SlurmSilent, SlurmRefused):
+            return None
 
     def find(self, name: str) -> str | None:
         rows = _ask(["squeue", "--noheader", "--me", "--states=all", f"--name={name}"], "%A|%F")
@@ -98,8 +110,13 @@ class CommandLine:
 
     def cancel(self, ids: Iterable[str], *, kill: bool = False, pending_only: bool = False) -> None:
         how = ["--signal=KILL", "--full"] if kill else []
-        how += ["--state=PENDING"] if pending_only else []
-        for some in in_chunks(ids, IDS_PER_CALL):
+        chosen = list(ids)
+        if pending_only:
+            # With --state, scancel of 22.05 takes a waiting task for the whole of its array.
+            self.cancel([one for one in chosen if "_" in one], kill=kill)
+            chosen = [one for one in chosen if "_" not in one]
+            how += ["--state=PENDING"]
+        for some in in_chunks(chosen, IDS_PER_CALL):
             # scancel says no where one of many has ended: the caller looks at the queue instead.
             with contextlib.suppress(SlurmRefused):
                 _ask(["scancel", *how, *some])
@@ -115,6 +132,9 @@ class CommandLine:
 
     def partition_details(self) -> list[PartitionFacts]:
         return read_partitions(_ask(["scontrol", "--all", "--oneliner", "show", "partition"]))
+
+    def reservations(self) -> list[str]:
+        return read_reservations(_ask(["scontrol", "--all", "--oneliner", "show", "reservation"]))
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -204,13 +224,15 @@ def _submit(
         except OSError as error:
             raise SlurmSilent(f"{arguments[0]} could not be started: {error}") from error
         said: list[str] = []
-        late = threading.Timer(SUBMIT_SECONDS, process.kill)
+        # Where a site's own script stands for sbatch, what it has started is ended with it.
+        kill = partial(_kill_group, process)
+        late = threading.Timer(SUBMIT_SECONDS, kill)
         late.start()
         with process:
             for line in process.stderr or ():
                 said.append(line)
                 if _SLEEPS.search(line):
-                    process.kill()
+                    kill()
                     break
         late.cancel()
         out.seek(0)
@@ -219,6 +241,9 @@ def _submit(
         raise SlurmFull("its table of jobs is full (MaxJobCount)")
     if done.returncode == -signal.SIGKILL:
         raise SlurmSilent(f"{arguments[0]} had no answer within {SUBMIT_SECONDS:.0f} s")
+    if done.returncode < 0:
+        # Whether the job was taken before, nobody knows.
+        raise SlurmSilent(f"{arguments[0]} was ended by signal {-done.returncode}")
     if done.returncode != 0 and is_silence(done.stderr):
         raise SlurmSilent(_words(done))
     if done.returncode != 0 and is_full(done.stderr):
@@ -226,9 +251,17 @@ def _submit(
     return done
 
 
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    """All of a process that leads its group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def _words(done: subprocess.CompletedProcess[str]) -> str:
     """What a command complained of, in one line, without its own name."""
     lines = [
-        re.sub(r"^\w+: (error|fatal): ", "", line.strip()) for line in done.stderr.splitlines()
+        re.sub(r"^(\w+: (error|fatal)|sbatch): ", "", line.strip())
+        for line in done.stderr.splitlines()
+        if not line.startswith('Try "sbatch ')
     ]
     return "; ".join(dict.fromkeys(line for line in lines if line))

@@ -17,7 +17,9 @@ _SILENCE = re.compile(
     r"|insane message length|incomplete packet|unable to establish controller"
     r"|(controller is|backup controller) in standby|slurmctld.*not.*respond"
     r"|rate limit exceeded|backoff|protocol authentication error"
-    r"|could not establish a configuration source",
+    r"|could not establish a configuration source|unable to process configuration file"
+    r"|unexpected missing socket|transport endpoint is not connected|no route to host"
+    r"|network is unreachable|broken pipe",
     re.IGNORECASE,
 )
 """Of `slurm_strerror` and of the commands: the request may have been taken, or may be later."""

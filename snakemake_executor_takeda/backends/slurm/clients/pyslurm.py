@@ -175,6 +175,9 @@ class PySlurm:
             for one in self._do(self._module.Partitions.load).values()
         ]
 
+    def reservations(self) -> list[str]:
+        return [str(one.name) for one in self._do(self._module.Reservations.load).values()]
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -272,8 +275,10 @@ def _sightings(job: Any) -> Iterator[Sighting]:
         for index in _indices(job.array_tasks_waiting):
             yield Sighting(f"{job_id}_{index}", state, reason)
         return
-    # For pyslurm a 0 is no number: task 0 has none.
-    external_id = f"{job_id}_{job.array_task_id or 0}" if job.array_id else job_id
+    # For pyslurm a 0 is no number: task 0 has none, and nor has what is left of a cancelled array.
+    is_rest = job.id == job.array_id and state == "CANCELLED" and not job.allocated_nodes
+    is_task = job.array_id and (job.array_task_id or not is_rest)
+    external_id = f"{job_id}_{job.array_task_id or 0}" if is_task else job_id
     signal = job.exit_code_signal
     yield Sighting(
         external_id,

@@ -21,12 +21,15 @@ from snakemake_executor_takeda.backends.slurm.clients.rest_request import job_de
 from snakemake_executor_takeda.backends.slurm.clients.token import HOW_TO_GET_ONE, Token, user_of
 
 if TYPE_CHECKING:
+    from snakemake_executor_takeda.backends.slurm.accounting import Account
     from snakemake_executor_takeda.backends.slurm.facts import NodeFacts, PartitionFacts
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
 
 DATA_PARSER = "v0.0.42"
 IDS_PER_QUERY = 400
 """So that a URL stays below 8 kB."""
+ACCOUNTS_PER_QUERY = 100
+"""Each is some 14 kB of answer."""
 DETAILS_SECONDS = 60.0
 """How old the reason of a waiting job may be: it costs 4 kB for each task of its array that began."""
 DETAILS_PER_POLL = 4
@@ -56,11 +59,12 @@ _UNAUTHORIZED = frozenset({401, 403, 511})
 _NO_CONTROLLER = frozenset({502, 503, 504})
 _AUTHENTICATION = 1007
 """SLURM_PROTOCOL_AUTHENTICATION_ERROR"""
+_DATABASE = "slurmdb"
 _Row = tuple[str, str | None, str]
 
 
 class Rest:
-    """Speaks `base.SlurmClient` to slurmrestd."""
+    """Speaks `base.SlurmClient` to slurmrestd, and `accounting.Accounting`, too."""
 
     name = "slurmrestd"
     is_remote = True
@@ -83,6 +87,7 @@ class Rest:
         """Own id of a begun task of an array → `array_index`."""
         self._details: dict[str, tuple[float, dict[str, Sighting]]] = {}
         """Job id → when it was asked for, and what was said of it and its tasks."""
+        self._has_no_database = False
 
     def submit(self, request: JobRequest, script: str) -> str:
         content = {"script": script, "job": job_description(request)}
@@ -116,8 +121,8 @@ class Rest:
         return {task_id: self._sighting(task_id, word) for task_id, word in states.items()}
 
     def unfinished(self, job_ids: Collection[str] = ()) -> list[Sighting]:
-        rows = [row for some in _chunks(job_ids or self._own) for row in self._rows(some)]
-        return [Sighting(job_id, word) for job_id, _, word in rows if word not in _ENDED]
+        states = self._states(job_ids or self._own)
+        return [Sighting(task_id, word) for task_id, word in states.items() if word not in _ENDED]
 
     def jobs(self, job_id: str) -> dict[str, Sighting]:
         try:
@@ -126,6 +131,18 @@ class Rest:
             if is_no_such_job(error):
                 return {}
             raise
+
+    def tasks(self, external_ids: Collection[str]) -> dict[str, Account]:
+        """Of the accounting database. slurmrestd has that part only where the cluster has one."""
+        found: dict[str, Account] = {}
+        for some in (
+            [] if self._has_no_database else in_chunks(sorted(external_ids), ACCOUNTS_PER_QUERY)
+        ):
+            path = "jobs/?" + "&".join(f"step={quote(one)}" for one in some)
+            said = self._ask("GET", path, api=_DATABASE)
+            self._has_no_database = said.status == 404
+            found |= answers.read_accounts(said.body)
+        return found
 
     def cancel(self, ids: Iterable[str], *, kill: bool = False, pending_only: bool = False) -> None:
         state = {"job_state": ["PENDING"]} if pending_only else {}
@@ -149,6 +166,9 @@ class Rest:
     def partition_details(self) -> list[PartitionFacts]:
         return answers.read_partitions(self._query("partitions/?flags=ALL"))
 
+    def reservations(self) -> list[str]:
+        return answers.read_reservations(self._query("reservations/"))
+
     def close(self) -> None:
         self._connection.close()
 
@@ -170,7 +190,7 @@ class Rest:
         unknown = {
             own_id
             for own_id, index, _ in rows
-            if index is not None and own_id not in self._tasks and own_id not in job_ids
+            if index is not None and own_id not in job_ids and not self._is_known(own_id, index)
         }
         single = {own_id for own_id, index, _ in rows if index is None}
         for job_id in job_ids:
@@ -181,6 +201,10 @@ class Rest:
                 for own_id, index, _ in rows if len(job_ids) == 1 else self._rows([job_id]):
                     self._tasks[own_id] = f"{job_id}_{index}"
                     unknown.discard(own_id)
+
+    def _is_known(self, own_id: str, index: str) -> bool:
+        """Not under another index: a controller that was killed gives ids twice."""
+        return self._tasks.get(own_id, "").endswith(f"_{index}")
 
     def _rows(self, job_ids: list[str]) -> list[_Row]:
         path = "jobs/state/?" + "&".join(f"job_id={quote(job_id)}" for job_id in job_ids)
@@ -221,7 +245,16 @@ class Rest:
             time.sleep(PAUSE_SECONDS)
             return self._ask("GET", path).body
 
-    def _ask(self, method: str, path: str, content: Any = None, *, again: bool = True) -> Answer:
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        content: Any = None,
+        *,
+        again: bool = True,
+        api: str = "slurm",
+    ) -> Answer:
+        path = f"/{api}/{DATA_PARSER}/{path}"
         token = self._token.value()
         answer = self._send(method, path, content, token, again)
         if _is_unauthorized(answer) and self._token.renew(token):
@@ -237,6 +270,8 @@ class Rest:
         if answer.status in _NO_CONTROLLER or is_mute:
             raise SlurmSilent(f"slurmrestd at {self._url}: {said or answer.status}")
         if answer.status == 404 and not isinstance(answer.body, Mapping):
+            if api == _DATABASE:
+                return answer
             raise SlurmRefused(
                 f"slurmrestd at {self._url} has no {DATA_PARSER} ({said}): it takes one of Slurm 24.11 "
                 "to 26.05"
@@ -252,8 +287,7 @@ class Rest:
             if user := user_of(token):
                 headers["X-SLURM-USER-NAME"] = user
         try:
-            where = f"/slurm/{DATA_PARSER}/{path}"
-            return self._connection.ask(method, where, headers, content, again=again)
+            return self._connection.ask(method, path, headers, content, again=again)
         except NoAnswer as error:
             raise SlurmSilent(f"slurmrestd at {self._url}: {error}") from error
 

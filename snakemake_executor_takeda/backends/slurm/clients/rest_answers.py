@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from snakemake_executor_takeda.backends.slurm.accounting import Account
 from snakemake_executor_takeda.backends.slurm.answers import Sighting
 from snakemake_executor_takeda.backends.slurm.facts import NodeFacts, PartitionFacts, gres_of
 
@@ -67,6 +68,33 @@ def read_job_infos(answer: Any, now: float | None = None) -> dict[str, Sighting]
             job.get("nodes") or "",
             _wall_seconds(job, state, now),
             _exit_code(job.get("exit_code") or {}),
+            str(job.get("name") or ""),
+        )
+    return found
+
+
+def read_accounts(answer: Any) -> dict[str, Account]:
+    """The jobs of `/slurmdb/…/jobs/`, by `4711` or `4711_3`."""
+    found = {}
+    for job in _list(answer, "jobs"):
+        array = job.get("array") or {}
+        index = number(array.get("task_id"))
+        external_id = str(job.get("job_id", ""))
+        if index is not None and array.get("job_id"):
+            external_id = f"{array['job_id']}_{index}"
+        steps = list(_list(job, "steps"))
+        nodes, user = job.get("nodes") or "", job.get("kill_request_user") or ""
+        found[external_id] = Account(
+            Sighting(
+                external_id,
+                state_word(_words((job.get("state") or {}).get("current"))),
+                f"by {user}" if user else "",
+                "" if nodes == "None assigned" else nodes,
+                float((job.get("time") or {}).get("elapsed") or 0),
+                _exit_code(job.get("exit_code") or {}),
+            ),
+            cpu_seconds=sum(map(_cpu_seconds, steps)) or None,
+            max_rss_kib=max(map(_rss_kib, steps), default=0) or None,
         )
     return found
 
@@ -86,6 +114,11 @@ def read_nodes(answer: Any) -> list[NodeFacts]:
         )
         for node in _list(answer, "nodes")
     ]
+
+
+def read_reservations(answer: Any) -> list[str]:
+    """Names in `/reservations/`."""
+    return [str(one.get("name")) for one in _list(answer, "reservations")]
 
 
 def read_partitions(answer: Any) -> list[PartitionFacts]:
@@ -171,6 +204,19 @@ def _some(text: str | None) -> tuple[str, ...]:
 def _exit_code(code: Mapping[str, Any]) -> int | None:
     signal = number((code.get("signal") or {}).get("id"))
     return 128 + signal if signal else number(code.get("return_code"))
+
+
+def _cpu_seconds(step: Mapping[str, Any]) -> float:
+    total = (step.get("time") or {}).get("total") or {}
+    return float((total.get("seconds") or 0) + (total.get("microseconds") or 0) / 1e6)
+
+
+def _rss_kib(step: Mapping[str, Any]) -> int:
+    """Of its largest rank, times the ranks. What was used is under `requested` there."""
+    most = ((step.get("tres") or {}).get("requested") or {}).get("max")
+    sizes = [int(one.get("count") or 0) for one in most or () if one.get("type") == "mem"]
+    ranks = int((step.get("tasks") or {}).get("count") or 1)
+    return max(sizes, default=0) * ranks // 1024
 
 
 def _wall_seconds(job: Mapping[str, Any], state: str, now: float) -> float | None:

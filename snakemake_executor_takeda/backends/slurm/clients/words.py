@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from snakemake_executor_takeda.nearest import nearest
 
 _UNITS_MIB = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _LETTERS = {
@@ -44,8 +45,8 @@ def said_by(
         name, value = _LETTERS.get(word[1], ""), word[2:]
     field = fields.get(name)
     if field is None:
-        close = difflib.get_close_matches(name, fields, n=1)
-        hint = f" Did you mean --{close[0]}?" if close and name not in _LETTERS.values() else ""
+        close = nearest(name, fields)
+        hint = f" Did you mean --{close}?" if close and name not in _LETTERS.values() else ""
         raise ValueError(f"{word!r} can't be said through {client}.{hint}")
     try:
         return field(value)
