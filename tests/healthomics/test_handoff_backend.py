@@ -220,7 +220,7 @@ def test_a_bad_workflow_is_refused_before_any_call(
     ("handoff", "words"),
     [
         ("absent.wdl", "does not exist"),
-        ("main.nf", "not supported yet"),
+        ("main.xyz", "is no workflow that can be handed off"),
         ("ready2run:7830534", "no Ready2Run workflow 7830534"),
         ("", "no `handoff` resource"),
     ],

@@ -86,7 +86,7 @@ def test_ready2run_outputs_match_by_their_own_names() -> None:
     }
 
     def match(*outputs: NamedFiles) -> list[str]:
-        return [one.source for one in workflow.match_outputs(outputs, produced, "Snakefile:1")]
+        return [one.source for one in workflow.match_outputs(outputs, produced, "Snakefile:1", {})]
 
     assert match(named("vcf", "res/a.vcf")) == ["s3://r/7/out/vcf/a.vcf"]
     assert match(named(None, "res/b.txt")) == ["s3://r/7/out/b.txt"]

@@ -153,7 +153,7 @@ def test_the_signature_as_json(here: Path, capsys: pytest.CaptureFixture[str]) -
         ("tasks.wdl", "version 1.0\ntask t { command { } }\n", "holds no workflow, only tasks"),
         ("structs.wdl", "version 1.0\nstruct S { Int n }\n", "holds no workflow"),
         ("broken.wdl", "version 1.0\nworkflow {\n", "broken.wdl:2"),
-        ("main.xyz", "", "is not supported yet; name a .wdl"),
+        ("main.xyz", "", "is no workflow that can be handed off: name a .wdl"),
         ("old.wdl", "version 0.9\nworkflow w { }\n", "old.wdl: unknown WDL version 0.9"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from moto import mock_aws
 
 from snakemake_executor_takeda.backends.healthomics import delivery
-from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+from snakemake_executor_takeda.backends.healthomics.definition import Delivery
 from snakemake_executor_takeda.backends.healthomics.task_table import COLUMNS, log_of, table
 from snakemake_executor_takeda.values import File
 

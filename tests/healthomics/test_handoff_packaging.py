@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_takeda.backends.healthomics import packaging, wdl
+from snakemake_executor_takeda.backends.healthomics import packaging, wdl, wdl_packaging
 from snakemake_executor_takeda.values import TakedaError
 
 DATA = Path(__file__).parent / "data"
@@ -21,7 +21,7 @@ def copy_of(tmp_path: Path, name: str) -> Path:
 
 
 def package(directory: Path, main: str = "words.wdl") -> packaging.Package:
-    return packaging.build_package(wdl.load(directory / main))
+    return wdl_packaging.build_package(wdl.load(directory / main))
 
 
 def names(packed: packaging.Package) -> list[str]:
@@ -76,7 +76,7 @@ def test_files_outside_the_main_directory_are_moved_inside(tmp_path: Path) -> No
 def test_a_definition_past_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 500)
+    monkeypatch.setattr(wdl_packaging, "MAX_ZIP_BYTES", 500)
     with pytest.raises(TakedaError, match="HealthOmics takes 500"):
         package(DATA)
 
@@ -98,8 +98,8 @@ def test_an_input_of_a_call_is_declared_where_it_is_given(tmp_path: Path) -> Non
         "version 1.0\nworkflow w { call t }\ntask t { input { Int n = 1 } command { } }\n"
     )
     workflow = wdl.load(tmp_path / "main.wdl")
-    plain = packaging.build_package(workflow)
-    given = packaging.build_package(workflow, ["t.n"])
+    plain = wdl_packaging.build_package(workflow)
+    given = wdl_packaging.build_package(workflow, ["t.n"])
     assert plain.parameter_template == {}
     assert given.parameter_template == {"t.n": {"description": "Int", "optional": True}}
     assert given.version != plain.version

@@ -3,191 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics import (
     input_json,
-    outputs,
-    packaging,
-    parameters,
+    produced_files,
     repositories,
-    wdl,
 )
-from snakemake_executor_takeda.backends.healthomics.files import (
-    AsWritten,
-    Files,
-    RuleFiles,
-    look_up,
-)
+from snakemake_executor_takeda.backends.healthomics.definition import Definition, Patterns
+from snakemake_executor_takeda.backends.healthomics.files import RuleFiles, look_up
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, Mistakes, refuse
-from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
 from snakemake_executor_takeda.backends.healthomics.repositories import Repositories
-from snakemake_executor_takeda.values import UNKNOWN, JobSpec, NamedFiles, TakedaError
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One input or output of a signature, in terms that every language has."""
-
-    name: str
-    type: str
-    """As the language writes it."""
-    kind: str
-    """`file`, `directory`, `files` (a list), `pair` (of files), `value`, or `mixed`: a compound value
-    with files in it."""
-    required: bool = True
-    """Of an output: False where a run may leave it empty."""
-    default: str | None = None
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a workflow takes and gives."""
-
-    name: str
-    language: str
-    version: str
-    inputs: tuple[Entry, ...]
-    """In the order of the file."""
-    outputs: tuple[Entry, ...]
-    nested: tuple[Entry, ...] = ()
-    """Inputs of its calls that may be set, as `call.input`."""
-    description: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Definition(Protocol):
-    """A workflow that can be handed off, whatever its language."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def path(self) -> Path:
-        """Its main file."""
-        ...
-
-    @property
-    def lists_outputs(self) -> bool:
-        """True where a run says by the outputs' names what it produced; `match_outputs` gets the URIs of
-        all that it left, by their paths, otherwise."""
-        ...
-
-    def signature(self) -> Signature: ...
-
-    def parameters(
-        self,
-        inputs: Sequence[NamedFiles],
-        params: Mapping[str, Any],
-        *,
-        files: Files,
-        where: str,
-        defaults: Mapping[str, Any],
-    ) -> tuple[dict[str, Any], list[Mistake]]:
-        """The run's parameters, and all that is wrong with what the rule gives."""
-        ...
-
-    def output_mistakes(self, outputs: Sequence[NamedFiles], where: str) -> list[Mistake]: ...
-
-    def match_outputs(
-        self, outputs: Sequence[NamedFiles], produced: Mapping[str, Any], where: str
-    ) -> tuple[Delivery, ...]:
-        """What of a run's outputs goes where. Raises TakedaError."""
-        ...
-
-    def paths_in(self, name: str, value: Any) -> list[str]:
-        """The paths of files in a value of an input; empty where the value does not fit it."""
-        ...
-
-    def package(self, given: Mapping[str, Any]) -> Package | None:
-        """What is registered of it, for a run with these parameters; None where AWS has done that.
-        Raises TakedaError."""
-        ...
-
-
-class WdlDefinition:
-    """A WDL file and all it imports."""
-
-    lists_outputs = True
-
-    def __init__(self, workflow: wdl.Workflow) -> None:
-        self.workflow = workflow
-        self.name = workflow.name
-        self.path = workflow.path
-        self._packages: dict[tuple[str, ...], Package] = {}
-
-    def signature(self) -> Signature:
-        workflow = self.workflow
-        return Signature(
-            workflow.name,
-            "WDL",
-            workflow.version,
-            tuple(_entry(one) for one in workflow.inputs.values()),
-            tuple(
-                Entry(
-                    one.name,
-                    str(one.type),
-                    _kind(one.type),
-                    not one.type.optional,
-                    None,
-                    one.description,
-                )
-                for one in workflow.outputs.values()
-            ),
-            tuple(_entry(one) for one in workflow.nested.values()),
-            workflow.description,
-        )
-
-    def parameters(
-        self,
-        inputs: Sequence[NamedFiles],
-        params: Mapping[str, Any],
-        *,
-        files: Files,
-        where: str,
-        defaults: Mapping[str, Any],
-    ) -> tuple[dict[str, Any], list[Mistake]]:
-        return parameters.collect_parameters(
-            self.workflow, inputs, params, files=files, where=where, defaults=defaults
-        )
-
-    def output_mistakes(self, outputs_: Sequence[NamedFiles], where: str) -> list[Mistake]:
-        return outputs.output_mistakes(self.workflow, outputs_, where)
-
-    def match_outputs(
-        self, outputs_: Sequence[NamedFiles], produced: Mapping[str, Any], where: str
-    ) -> tuple[Delivery, ...]:
-        return outputs.match_outputs(self.workflow, outputs_, produced, where)
-
-    def paths_in(self, name: str, value: Any) -> list[str]:
-        files = AsWritten()
-        parameters.collect_parameters(self.workflow, (), {name: value}, files=files)
-        return files.paths
-
-    def package(self, given: Mapping[str, Any]) -> Package:
-        nested = tuple(sorted(name for name in given if name in self.workflow.nested))
-        if nested not in self._packages:
-            self._packages[nested] = packaging.build_package(self.workflow, nested)
-        return self._packages[nested]
+from snakemake_executor_takeda.values import UNKNOWN, JobSpec, TakedaError
 
 
 def open_definition(path: Path) -> Definition:
     """Read a workflow by the kind of its file. Raises TakedaError for what is no workflow."""
     opener = _OPENERS.get(path.suffix)
     if opener is None:
-        raise TakedaError(f"{path} is not supported yet; name a {' or '.join(_OPENERS)} file")
+        raise TakedaError(f"{path} is no workflow that can be handed off: {_KINDS}")
     return opener(path)
 
 
+def _open_wdl(path: Path) -> Definition:
+    from snakemake_executor_takeda.backends.healthomics import wdl_definition
+
+    return wdl_definition.open_definition(path)
+
+
 _OPENERS: Mapping[str, Callable[[Path], Definition]] = {
-    ".wdl": lambda path: WdlDefinition(wdl.load(path)),
+    ".wdl": _open_wdl,
 }
+"""A file's suffix → what reads it; a language's reader is imported by the first that needs it."""
+_KINDS = f"name a {' or '.join(_OPENERS)} file"
 
 
 class Definitions:
@@ -221,7 +72,7 @@ class Definitions:
             return self._ready2run(given, job.source_line)
         if Path(given).suffix not in _OPENERS:
             raise TakedaError(
-                f"{job.source_line}: handoff={given!r} is not supported yet; name a .wdl file"
+                f"{job.source_line}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
             )
         path: Path | None
         if given.startswith(repositories.PREFIX):
@@ -253,6 +104,8 @@ class Prepared:
     parameters: Mapping[str, Any]
     used: tuple[str, ...]
     """Addresses of all files that the parameters name; that of a directory ends with `/`."""
+    engine_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What workflow and rule ask of the engine, for StartRun."""
 
 
 def prepare(job: JobSpec, definitions: Definitions, *, in_s3: bool = True) -> Prepared:
@@ -266,7 +119,8 @@ def prepare(job: JobSpec, definitions: Definitions, *, in_s3: bool = True) -> Pr
     found: list[Mistake] = []
     # A workflow may have an input of that name itself.
     own = any(one.name == input_json.NAME for one in definition.signature().inputs)
-    params = {k: v for k, v in job.params.items() if own or k != input_json.NAME}
+    ours = {produced_files.NAME} if own else {produced_files.NAME, input_json.NAME}
+    params = {name: value for name, value in job.params.items() if name not in ours}
     defaults: dict[str, Any] = {}
     try:
         given = None if own else job.params.get(input_json.NAME)
@@ -282,7 +136,14 @@ def prepare(job: JobSpec, definitions: Definitions, *, in_s3: bool = True) -> Pr
     found += wrong
     if in_s3:
         found += _unknown(values, where) + _not_in_s3(job)
-    found += definition.output_mistakes(job.outputs, where)
+    patterns: Patterns = {}
+    settings: dict[str, Any] = {}
+    try:
+        patterns = produced_files.patterns_of(job)
+        settings = definition.engine_settings(job.resources, where)
+    except TakedaError as error:
+        found.append(Mistake(str(error), "", "", where))
+    found += definition.output_mistakes(job.outputs, where, patterns)
     try:
         package = definition.package(values)
     except Mistakes:
@@ -290,7 +151,7 @@ def prepare(job: JobSpec, definitions: Definitions, *, in_s3: bool = True) -> Pr
     except TakedaError as error:
         found.append(Mistake(str(error), "", "", where))
     refuse(found)
-    return Prepared(definition, package, values, tuple(files.used))
+    return Prepared(definition, package, values, tuple(files.used), settings)
 
 
 def _unknown(values: Mapping[str, Any], where: str) -> list[Mistake]:
@@ -320,25 +181,3 @@ def _not_in_s3(job: JobSpec) -> list[Mistake]:
         for file in named.files
         if not (file.uri or "").startswith("s3://")
     ]
-
-
-def _entry(one: wdl.Input) -> Entry:
-    return Entry(
-        one.name, str(one.type), _kind(one.type), one.required, one.default, one.description
-    )
-
-
-def _kind(wanted: Any) -> str:
-    import WDL
-
-    kinds = WDL.Type
-    paths = (kinds.File, kinds.Directory)
-    if isinstance(wanted, kinds.File):
-        return "file"
-    if isinstance(wanted, kinds.Directory):
-        return "directory"
-    if isinstance(wanted, kinds.Array) and isinstance(wanted.item_type, paths):
-        return "files"
-    if isinstance(wanted, kinds.Pair) and all(isinstance(one, paths) for one in wanted.parameters):
-        return "pair"
-    return "mixed" if wdl.holds_files(wanted) else "value"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.aws import error_code, join_s3_uri, split_s3_uri
-from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+from snakemake_executor_takeda.backends.healthomics.definition import Delivery
 from snakemake_executor_takeda.values import File, TakedaError
 
 if TYPE_CHECKING:

@@ -7,9 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.backends.healthomics import delivery, diagnosis, task_table
-from snakemake_executor_takeda.backends.healthomics.definitions import Definition
-from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+from snakemake_executor_takeda.backends.healthomics import (
+    delivery,
+    diagnosis,
+    produced_files,
+    task_table,
+)
+from snakemake_executor_takeda.backends.healthomics.definition import Definition, Delivery
 from snakemake_executor_takeda.backends.healthomics.starting import Handle, Starter
 from snakemake_executor_takeda.values import FailureKind, JobSpec, Outcome, TakedaError
 
@@ -67,7 +71,10 @@ class Ending:
         """What of the run's outputs goes where. Raises TakedaError."""
         read = delivery.read_outputs if definition.lists_outputs else delivery.all_outputs
         return definition.match_outputs(
-            job.outputs, read(self._s3(), run["runOutputUri"]), job.source_line
+            job.outputs,
+            read(self._s3(), run["runOutputUri"]),
+            job.source_line,
+            produced_files.patterns_of(job),
         )
 
     def _outcome(self, run: Mapping[str, Any], job: JobSpec, definition: Definition) -> Outcome:

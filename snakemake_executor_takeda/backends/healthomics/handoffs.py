@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
 import time
@@ -300,7 +301,7 @@ class HealthOmicsBackend:
     def _look_up(self, pending: _Pending) -> None:
         open_ids = [task_id for task_id in pending.wanted if task_id not in pending.handles]
         found = self._starter.look_up([pending.wanted[task_id] for task_id in open_ids])
-        groups: dict[tuple[Registered, bool], list[tuple[str, int]]] = {}
+        groups: dict[tuple[Registered, str], list[tuple[str, int]]] = {}
         pending.to_start = []
         for task_id, one in zip(open_ids, found, strict=True):
             if isinstance(one, Handle):
@@ -308,7 +309,8 @@ class HealthOmicsBackend:
                 continue
             request = pending.wanted[task_id].request
             if request.options.batch:
-                groups.setdefault((request.registered, True), []).append((task_id, one))
+                settings = json.dumps(request.engine_settings, sort_keys=True)
+                groups.setdefault((request.registered, settings), []).append((task_id, one))
             else:
                 pending.to_start.append([(task_id, one)])
         pending.to_start += groups.values()
@@ -399,6 +401,9 @@ class HealthOmicsBackend:
             input_tags=delivery.input_tags(self._s3, _tagged(prepared)),
             job=job,
             options=options,
+            engine_settings=requests.merged_settings(
+                options.engine_settings, prepared.engine_settings, job.source_line, task.target.name
+            ),
         )
         return Wanted(request, lambda run: self._ending.is_intact(run, job, definition))
 
@@ -418,6 +423,9 @@ class HealthOmicsBackend:
                 f"{job.source_line}: target {target.name} has engine_settings, which HealthOmics takes for "
                 f"Nextflow workflows only; route {job.resources['handoff']} to a target without them"
             )
+        requests.merged_settings(
+            options.engine_settings, prepared.engine_settings, job.source_line, target.name
+        )
         return prepared
 
     def _registry(self, target: Target) -> Registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,3 +38,11 @@ def refuse(found: Iterable[Mistake]) -> None:
     unique = tuple(dict.fromkeys(found))
     if unique:
         raise Mistakes(unique)
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """` Did you mean …?` for the nearest word, or the list of the words there are."""
+    known = sorted(words)
+    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return f" Did you mean `{close[0]}`?"
+    return f" There are: {', '.join(known)}." if known else " There are none."

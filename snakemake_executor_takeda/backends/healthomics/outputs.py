@@ -8,32 +8,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, refuse
+from snakemake_executor_takeda.backends.healthomics.definition import EMPTY_MARK, Delivery
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean, refuse
 from snakemake_executor_takeda.backends.healthomics.wdl import (
     Output,
     Workflow,
-    did_you_mean,
     holds_files,
 )
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
-
-EMPTY_MARK = ".empty"
-"""The one file of a `directory()` that the run left empty: S3 knows no empty directories."""
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """One file or directory to bring from where the run left it to where the rule wants it."""
-
-    source: str
-    """As outputs.json has it: an S3 URI or a local path; empty for `content`."""
-    target: File
-    member: str | None = None
-    """Path inside `target`, where that is a directory that gathers several files."""
-    is_directory: bool = False
-    """True where `source` itself is a directory."""
-    content: bytes | None = None
-    """What to write, for a value that is no file."""
 
 
 def check_outputs(workflow: Workflow, outputs: Sequence[NamedFiles], where: str = "") -> None:

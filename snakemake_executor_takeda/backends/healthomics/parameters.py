@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
-from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, refuse
-from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow, did_you_mean
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean, refuse
+from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow
 from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
 
 _MAX_SHOWN = 200

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.backends.healthomics.definitions import Entry, Signature
+from snakemake_executor_takeda.backends.healthomics.definition import (
+    Delivery,
+    Entry,
+    Patterns,
+    Signature,
+)
 from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
-from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake
-from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
-from snakemake_executor_takeda.backends.healthomics.wdl import did_you_mean
 from snakemake_executor_takeda.values import UNKNOWN, File, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
@@ -95,12 +98,24 @@ class Ready2Run:
                 found.append(Mistake(message + (f": {said}" if said else ""), name, "", where))
         return given, found
 
-    def output_mistakes(self, outputs: Sequence[NamedFiles], where: str) -> list[Mistake]:
+    def from_words(self, name: str, words: Sequence[str]) -> Any:
+        return words[0] if len(words) == 1 else list(words)
+
+    def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
+        return {}
+
+    def output_mistakes(
+        self, outputs: Sequence[NamedFiles], where: str, patterns: Patterns
+    ) -> list[Mistake]:
         """Nothing can be said before a run."""
         return []
 
     def match_outputs(
-        self, outputs: Sequence[NamedFiles], produced: Mapping[str, Any], where: str
+        self,
+        outputs: Sequence[NamedFiles],
+        produced: Mapping[str, Any],
+        where: str,
+        patterns: Patterns,
     ) -> tuple[Delivery, ...]:
         """By the files' own names: each file that the rule wants has to be there once, below a folder of
         the output's name if there is one. `produced` has URIs by paths below the run's output."""

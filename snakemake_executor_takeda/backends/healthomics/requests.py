@@ -13,7 +13,7 @@ from typing import Any
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
 from snakemake_executor_takeda.backends.healthomics.registry import Registered
-from snakemake_executor_takeda.values import FailureKind, JobSpec
+from snakemake_executor_takeda.values import FailureKind, JobSpec, TakedaError
 
 MAX_PARAMETER_BYTES = 50_000
 """Of a run's parameters as JSON, by AWS's guide."""
@@ -34,6 +34,8 @@ class RunRequest:
     """URI and ETag of each input whose ETag is known: the same name may hold other content."""
     job: JobSpec
     options: HealthOmicsOptions
+    engine_settings: Mapping[str, Any] | None = None
+    """What the target, the workflow and the rule ask of the engine, merged; None for nothing."""
 
     @cached_property
     def key(self) -> str:
@@ -45,7 +47,7 @@ class RunRequest:
             sorted(self.input_tags),
             self.options.output_uri,
             self.options.role_arn,
-            self.options.engine_settings,
+            self.engine_settings,
             self.job.rule,
             dict(self.job.wildcards),
         ]
@@ -89,7 +91,7 @@ class RunRequest:
             "priority": options.priority,
             "cacheId": options.cache_id,
             "cacheBehavior": options.cache_behavior,
-            "engineSettings": options.engine_settings,
+            "engineSettings": self.engine_settings,
         }
         return {name: value for name, value in arguments.items() if value is not None}
 
@@ -131,6 +133,23 @@ def batch_arguments(
         "defaultRunSetting": {**first.common_arguments(), "runTags": common},
         "batchRunSettings": {"inlineSettings": settings},
     }
+
+
+def merged_settings(
+    of_target: Mapping[str, Any] | None, asked: Mapping[str, Any], where: str, target: str
+) -> dict[str, Any] | None:
+    """What the target says and what workflow and rule ask for, as one. None for nothing.
+
+    Raises TakedaError where they differ.
+    """
+    found = dict(of_target or {})
+    for name, value in asked.items():
+        if found.setdefault(name, value) != value:
+            raise TakedaError(
+                f"{where}: engine setting {name}: the rule or its workflow asks for {value!r}, "
+                f"target {target} says {found[name]!r}; leave out one of them"
+            )
+    return found or None
 
 
 def check_size(parameters: Mapping[str, Any], where: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,14 +142,6 @@ def documents(document: Any) -> Iterator[Any]:
             seen.add(one.pos.abspath)
             yield one
             queue.extend(imported.doc for imported in one.imports)
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """` Did you mean …?` for the nearest word, or the list of the words there are."""
-    known = sorted(words)
-    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
-        return f" Did you mean `{close[0]}`?"
-    return f" There are: {', '.join(known)}." if known else " There are none."
 
 
 def holds_files(wanted: Any) -> bool:

@@ -15,7 +15,7 @@ from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.backends.healthomics.definitions import (
+    from snakemake_executor_takeda.backends.healthomics.definition import (
         Definition,
         Entry,
         Signature,

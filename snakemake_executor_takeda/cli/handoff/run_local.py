@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.cli.handoff import local_runs
 from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+    from snakemake_executor_takeda.backends.healthomics.definition import Delivery
 
 
 _DRAFT = ".takeda-handoff-"
@@ -25,14 +26,14 @@ _DRAFT = ".takeda-handoff-"
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     local = commands.add_parser(
         "run-local",
-        help="run a WDL workflow on this machine",
-        description="Run a WDL workflow on this machine with the inputs and outputs of a rule, "
+        help="run a workflow on this machine",
+        description="Run a workflow on this machine with the inputs and outputs of a rule, "
         "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE. A compound value "
         "is given as JSON, or as Python writes it.",
         epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
         "--param ploidy 1 --output vcf calls.vcf",
     )
-    local.add_argument("wdl", type=Path, metavar="WDL", help="the workflow's file")
+    local.add_argument("workflow", type=Path, metavar="WORKFLOW", help="the workflow's file")
     named = {"action": "append", "nargs": "+", "default": []}
     local.add_argument("--input", metavar=("NAME", "PATH"), help="files of one input", **named)
     local.add_argument("--param", metavar=("NAME", "VALUE"), help="value(s) of one input", **named)
@@ -48,6 +49,11 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "--output-dir", metavar=("NAME", "PATH"), help="the same for a directory", **named
     )
     local.add_argument(
+        "--handoff-outputs",
+        metavar="JSON",
+        help="globs by output name, of a workflow that does not name its outputs",
+    )
+    local.add_argument(
         "--cores", type=positive, metavar="N", help="cores for all tasks (default: all)"
     )
     local.add_argument(
@@ -59,20 +65,15 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     local.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="keep logs and intermediate files here"
     )
-    local.add_argument("--verbose", action="store_true", help="show miniwdl's progress")
+    local.add_argument("--verbose", action="store_true", help="show the engine's progress")
     local.set_defaults(run=_run_local, parser=local)
 
 
 def _run_local(args: argparse.Namespace) -> int:
-    from snakemake_executor_takeda.backends.healthomics import (
-        files,
-        input_json,
-        outputs,
-        parameters,
-        wdl,
-    )
+    from snakemake_executor_takeda.backends.healthomics import files, input_json, produced_files
+    from snakemake_executor_takeda.backends.healthomics.definitions import open_definition
     from snakemake_executor_takeda.backends.healthomics.mistakes import refuse
-    from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed, run_workflow
+    from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed
 
     inputs = [
         NamedFiles(name, tuple(File(path, None) for path in paths if path), len(paths) != 1)
@@ -80,29 +81,26 @@ def _run_local(args: argparse.Namespace) -> int:
     ]
     words = _pairs(args.parser, args.param, "--param", least=0)
     wanted = _wanted_outputs(args)
-    workflow = wdl.load(args.wdl)
-    given, mistakes = parameters.collect_parameters(
-        workflow,
+    workflow = open_definition(args.workflow)
+    patterns = produced_files.read_patterns(args.handoff_outputs)
+    given, mistakes = workflow.parameters(
         inputs,
-        {name: parameters.from_words(workflow, name, values) for name, values in words},
+        {name: workflow.from_words(name, values) for name, values in words},
         files=files.LocalFiles(),
-        defaults=input_json.read(args.input_json, workflow.name, [Path.cwd(), args.wdl.parent]),
+        where="",
+        defaults=input_json.read(
+            args.input_json, workflow.name, [Path.cwd(), args.workflow.parent]
+        ),
     )
-    refuse([*mistakes, *outputs.output_mistakes(workflow, wanted)])
+    refuse([*mistakes, *workflow.output_mistakes(wanted, "", patterns)])
+    wish = local_runs.Wish(args.runner, args.cores, args.verbose)
     with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
         try:
-            produced = run_workflow(
-                workflow,
-                given,
-                run_dir,
-                runner=args.runner,
-                cores=args.cores,
-                verbose=args.verbose,
-            )
+            produced = local_runs.run(workflow, given, run_dir, wish)
         except WorkflowFailed as failure:
             _show(workflow.path, failure.task, failure.reason, failure.log_tail)
             return 1
-        deliveries = outputs.match_outputs(workflow, wanted, produced)
+        deliveries = workflow.match_outputs(wanted, produced, "", patterns)
         for delivery in deliveries:
             may_move = args.run_dir is None and _movable(delivery, deliveries, run_dir)
             _place(delivery, move=may_move)
