@@ -32,6 +32,8 @@ class Entry:
     """Of an output: False where a run may leave it empty."""
     default: str | None = None
     description: str = ""
+    beside: tuple[str, ...] = ()
+    """What is added to a file's name for those that have to lie beside it, and are listed after it."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,22 +23,36 @@ from snakemake_executor_takeda.values import UNKNOWN, JobSpec, TakedaError
 
 def open_definition(path: Path) -> Definition:
     """Read a workflow by the kind of its file. Raises TakedaError for what is no workflow."""
-    opener = _OPENERS.get(path.suffix)
+    file, fragment = _split(str(path))
+    opener = _OPENERS.get(Path(file).suffix)
     if opener is None:
         raise TakedaError(f"{path} is no workflow that can be handed off: {_KINDS}")
-    return opener(path)
+    return opener(Path(file), fragment)
 
 
-def _open_wdl(path: Path) -> Definition:
+def _split(given: str) -> tuple[str, str]:
+    """`main.cwl#align` → `main.cwl` and `align`, one of several processes in a file."""
+    found = re.fullmatch(r"(.*\.cwl)#([^#]*)", given, re.DOTALL)
+    return (found[1], found[2]) if found else (given, "")
+
+
+def _open_wdl(path: Path, _: str) -> Definition:
     from snakemake_executor_takeda.backends.healthomics import wdl_definition
 
     return wdl_definition.open_definition(path)
 
 
-_OPENERS: Mapping[str, Callable[[Path], Definition]] = {
+def _open_cwl(path: Path, fragment: str) -> Definition:
+    from snakemake_executor_takeda.backends.healthomics import cwl_definition
+
+    return cwl_definition.open_definition(path, fragment)
+
+
+_OPENERS: Mapping[str, Callable[[Path, str], Definition]] = {
     ".wdl": _open_wdl,
+    ".cwl": _open_cwl,
 }
-"""A file's suffix → what reads it; a language's reader is imported by the first that needs it."""
+"""A file's suffix → what reads it, or one process in it; a language's reader is imported by the first that needs it."""
 _KINDS = f"name a {' or '.join(_OPENERS)} file"
 
 
@@ -53,7 +68,7 @@ class Definitions:
         self._repositories = Repositories(
             self.look_in[-1] / ".snakemake" / "takeda" / "repositories"
         )
-        self._known: dict[Path, tuple[tuple[int, int], Definition]] = {}
+        self._known: dict[tuple[Path, str], tuple[tuple[int, int], Definition]] = {}
 
     def of(self, job: JobSpec) -> Definition:
         """Raises TakedaError with the rule's line."""
@@ -70,27 +85,29 @@ class Definitions:
                     "asks there before it starts anything"
                 )
             return self._ready2run(given, job.source_line)
-        if Path(given).suffix not in _OPENERS:
+        file, fragment = _split(given)
+        if Path(file).suffix not in _OPENERS:
             raise TakedaError(
                 f"{job.source_line}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
             )
         path: Path | None
-        if given.startswith(repositories.PREFIX):
+        if file.startswith(repositories.PREFIX):
             path = self._repositories.file(
-                repositories.parse(given, job.source_line), job.source_line
+                repositories.parse(file, job.source_line), job.source_line
             )
         else:
-            path = look_up(given, self.look_in)
+            path = look_up(file, self.look_in)
         if path is None:
-            places = " and ".join(dict.fromkeys(str(one / given) for one in self.look_in))
+            places = " and ".join(dict.fromkeys(str(one / file) for one in self.look_in))
             raise TakedaError(
                 f"{job.source_line}: handoff={given!r} does not exist; looked for {places}"
             )
         stat = path.stat()
         stamp = (stat.st_mtime_ns, stat.st_size)
-        known = self._known.get(path)
+        known = self._known.get((path, fragment))
         if known is None or known[0] != stamp:
-            known = self._known[path] = (stamp, open_definition(path))
+            named = path.with_name(f"{path.name}#{fragment}") if fragment else path
+            known = self._known[path, fragment] = (stamp, open_definition(named))
         return known[1]
 
 

@@ -1,4 +1,4 @@
-"""`input_json`: a JSON file or a dict with what does not fit a rule's inputs and params."""
+"""`input_json`: a file of JSON (or YAML) or a dict with what does not fit a rule's inputs and params."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics.files import look_up
-from snakemake_executor_takeda.backends.healthomics.parameters import parsed
+from snakemake_executor_takeda.backends.healthomics.fitting import parsed
 from snakemake_executor_takeda.values import TakedaError
 
 NAME = "input_json"
@@ -33,7 +33,8 @@ def read(given: Any, workflow: str, look_in: Sequence[Path]) -> dict[str, Any]:
         places = " and ".join(dict.fromkeys(str(one / given) for one in look_in))
         raise TakedaError(f"{NAME}={str(given)!r} does not exist; looked for {places}")
     try:
-        found = json.loads(path.read_text())
+        text = path.read_text()
+        found = _yaml(path, text) if path.suffix in (".yml", ".yaml") else json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         raise TakedaError(f"{NAME} {path} cannot be read: {error}") from error
     except json.JSONDecodeError as error:
@@ -43,6 +44,16 @@ def read(given: Any, workflow: str, look_in: Sequence[Path]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TakedaError(f'{NAME} {path} is no JSON object, such as {{"{workflow}.input": 1}}')
     return _by_input(found, workflow)
+
+
+def _yaml(path: Path, text: str) -> Any:
+    """As CWL's files of inputs often are."""
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise TakedaError(f"{NAME} {path} is no YAML: {' '.join(str(error).split())}") from None
 
 
 def _by_input(found: Mapping[str, Any], workflow: str) -> dict[str, Any]:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import json
-import math
-import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from snakemake_executor_takeda.backends.healthomics import fitting
 from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
+from snakemake_executor_takeda.backends.healthomics.fitting import Unfit
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean, refuse
 from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow
 from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
-
-_MAX_SHOWN = 200
-
-
-class _Unfit(Exception):
-    """A value that its declared type does not take."""
 
 
 def build_parameters(
@@ -56,7 +48,7 @@ def collect_parameters(
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """What `build_parameters` gives, and the mistakes instead of an error."""
-    reading = _Reading(workflow, files, where)
+    reading: fitting.Reading[Input] = fitting.Reading(workflow, where)
     for named in inputs:
         if named.name is not None:
             reading.take(named.name, "input", partial(_files, named=named, files=files))
@@ -90,88 +82,6 @@ def from_words(workflow: Workflow, name: str, words: Sequence[str]) -> Any:
     return words[0] if len(words) == 1 else list(words)
 
 
-def parsed(text: str) -> Any:
-    """The value that a text of JSON or Python stands for; the text itself where it is neither.
-
-    In a shell command `{params.weights:q}` writes a dict as Python does.
-    """
-    if not text.lstrip().startswith(("[", "{", "(")):
-        return text
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return text
-
-
-class _Reading:
-    """Collects values and mistakes; each input is given once, by what names it first."""
-
-    def __init__(self, workflow: Workflow, files: Files, where: str) -> None:
-        self.given: dict[str, Any] = {}
-        self.mistakes: list[Mistake] = []
-        self._workflow = workflow
-        self._where = where
-        self._kinds: dict[str, str] = {}
-
-    def take(self, name: str, kind: str, value: Callable[[Input], Any]) -> None:
-        workflow = self._workflow
-        declared = workflow.find(name)
-        if declared is None:
-            self._refuse(
-                f"workflow {workflow.name} has no input for the {kind} `{name}`."
-                + _nearest(name, workflow),
-                name,
-            )
-            return
-        before = self._kinds.get(declared.name)
-        if before is not None:
-            if kind != "input_json entry":
-                twice = f"both as an {before} and as a {kind}" if before != kind else "twice"
-                self._refuse(f"`{declared.name}` is given {twice}", name, declared)
-            return
-        self._kinds[declared.name] = kind
-        try:
-            self.given[declared.name] = value(declared)
-        except _Unfit as unfit:
-            self._refuse(f"{kind} `{name}` {unfit}", name, declared)
-
-    def look_for_missing(self) -> None:
-        wrong = {mistake.name for mistake in self.mistakes}
-        missing = [
-            one
-            for one in self._workflow.inputs.values()
-            if one.required and self.given.get(one.name) is None and one.name not in wrong
-        ]
-        if not missing:
-            return
-        wanted = ", ".join(f"`{one.name}` ({one.type})" for one in missing)
-        self.mistakes.append(
-            Mistake(
-                f"workflow {self._workflow.name} needs {wanted}; "
-                "name files under `input:` and values under `params:`",
-                missing[0].name,
-                str(missing[0].type),
-                self._where,
-            )
-        )
-
-    def _refuse(self, message: str, name: str, declared: Input | None = None) -> None:
-        expected = str(declared.type) if declared else ""
-        self.mistakes.append(
-            Mistake(message, declared.name if declared else name, expected, self._where)
-        )
-
-
-def _nearest(name: str, workflow: Workflow) -> str:
-    hint = did_you_mean(name, workflow.inputs)
-    if hint.startswith(" Did"):
-        return hint
-    nested = did_you_mean(name.replace("__", "."), workflow.nested)
-    return nested if nested.startswith(" Did") else hint
-
-
 def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
     """What a rule's files under one name are to the workflow."""
     import WDL
@@ -183,26 +93,26 @@ def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
         if not count and wanted.optional:
             return None
         if wanted.nonempty and not count:
-            raise _Unfit(f"is {wanted} but names no file")
+            raise Unfit(f"is {wanted} but names no file")
         inner = wanted.item_type
         return [_address(file, inner, files) for file in named.files]
     if isinstance(wanted, kinds.Pair) and all(isinstance(one, paths) for one in wanted.parameters):
         if count != 2:
-            raise _Unfit(f"is {wanted}, which takes 2 files, left and right; {count} are given")
+            raise Unfit(f"is {wanted}, which takes 2 files, left and right; {count} are given")
         left, right = named.files
         return {
             "left": _address(left, wanted.left_type, files),
             "right": _address(right, wanted.right_type, files),
         }
     if not isinstance(wanted, paths):
-        raise _Unfit(
+        raise Unfit(
             f"names files but the workflow wants {wanted}; give it under `params:`, "
             "with any files in it by the paths under `input:`"
         )
     if not count and not declared.required:
         return None
     if count != 1:
-        raise _Unfit(f"is one {wanted}, but {count} are given")
+        raise Unfit(f"is one {wanted}, but {count} are given")
     return _address(named.files[0], wanted, files)
 
 
@@ -212,7 +122,7 @@ def _address(file: Any, wanted: Any, files: Files) -> str:
     try:
         return files.address(file, directory=isinstance(wanted, WDL.Type.Directory))
     except NoSuchFile as trouble:
-        raise _Unfit(f"wants {wanted}: {trouble}") from None
+        raise Unfit(f"wants {wanted}: {trouble}") from None
 
 
 def _fit(declared: Input, value: Any, files: Files) -> Any:
@@ -221,16 +131,13 @@ def _fit(declared: Input, value: Any, files: Files) -> Any:
     if value is UNKNOWN:
         return UNKNOWN
     if value is Ellipsis:
-        raise _Unfit(f"wants {wanted}, and is not filled in yet")
+        raise Unfit(f"wants {wanted}, and is not filled in yet")
     if value is None:
         return None
     try:
         return _outermost(value, wanted, files)
-    except _Unfit as unfit:
-        shown = repr(value)
-        if len(shown) > _MAX_SHOWN:
-            shown = f"{shown[:_MAX_SHOWN]}…"
-        raise _Unfit(f"wants {wanted}, not {shown}{unfit}") from None
+    except Unfit as unfit:
+        raise Unfit(f"wants {wanted}, not {fitting.shown(value)}{unfit}") from None
 
 
 def _outermost(value: Any, wanted: Any, files: Files) -> Any:
@@ -239,14 +146,14 @@ def _outermost(value: Any, wanted: Any, files: Files) -> Any:
 
     if not isinstance(wanted, WDL.Type.Array) or isinstance(value, (list, tuple)):
         return _convert(value, wanted, files)
-    whole = parsed(value) if isinstance(value, str) else None
+    whole = fitting.parsed(value) if isinstance(value, str) else None
     try:
         if isinstance(whole, (list, tuple)):
             return _convert(whole, wanted, files)
-    except _Unfit as unfit:
+    except Unfit as unfit:
         try:
             return _convert([value], wanted, files)
-        except _Unfit:
+        except Unfit:
             raise unfit from None
     return _convert([value], wanted, files)
 
@@ -258,12 +165,12 @@ def _convert(value: Any, wanted: Any, files: Files) -> Any:
     if value is None:
         if wanted.optional or isinstance(wanted, kinds.Any):
             return None
-        raise _Unfit
+        raise Unfit
     simple: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
-        (kinds.String, _text),
-        (kinds.Boolean, _boolean),
-        (kinds.Int, _int),
-        (kinds.Float, _float),
+        (kinds.String, fitting.text_of),
+        (kinds.Boolean, fitting.boolean),
+        (kinds.Int, fitting.whole),
+        (kinds.Float, fitting.number),
     )
     for kind, convert in simple:
         if isinstance(wanted, kind):
@@ -271,7 +178,7 @@ def _convert(value: Any, wanted: Any, files: Files) -> Any:
     if isinstance(wanted, (kinds.File, kinds.Directory)):
         return _path(value, isinstance(wanted, kinds.Directory), files)
     if isinstance(value, str):
-        value = parsed(value)
+        value = fitting.parsed(value)
     compound: tuple[tuple[Any, Callable[[Any, Any, Files], Any]], ...] = (
         (kinds.Array, _array),
         (kinds.Map, _map),
@@ -281,30 +188,24 @@ def _convert(value: Any, wanted: Any, files: Files) -> Any:
     for kind, convert_parts in compound:
         if isinstance(wanted, kind):
             return convert_parts(value, wanted, files)
-    return _plain(value)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (list, tuple, dict, set)):
-        raise _Unfit
-    return str(value)
+    return fitting.plain(value)  # An Object.
 
 
 def _path(value: Any, directory: bool, files: Files) -> str:
     text = "" if isinstance(value, (list, tuple, dict, set, bool)) else str(value)
     if not text:
-        raise _Unfit
+        raise Unfit
     try:
         return files.locate(text, directory=directory)
     except NoSuchFile as trouble:
-        raise _Unfit(f": {trouble}") from None
+        raise Unfit(f": {trouble}") from None
 
 
 def _array(value: Any, wanted: Any, files: Files) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise _Unfit
+        raise Unfit
     if wanted.nonempty and not value:
-        raise _Unfit(": it may not be empty")
+        raise Unfit(": it may not be empty")
     return [
         _part(item, wanted.item_type, files, f"[{number}]") for number, item in enumerate(value)
     ]
@@ -312,7 +213,7 @@ def _array(value: Any, wanted: Any, files: Files) -> list[Any]:
 
 def _map(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Unfit
+        raise Unfit
     key_type, item_type = wanted.item_type
     converted = {}
     for key, item in value.items():
@@ -332,7 +233,7 @@ def _pair(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
     else:
         sides = {}
     if sides.keys() != {"left", "right"}:
-        raise _Unfit(': write two values, or {"left": …, "right": …}')
+        raise Unfit(': write two values, or {"left": …, "right": …}')
     return {
         "left": _part(sides["left"], wanted.left_type, files, ".left"),
         "right": _part(sides["right"], wanted.right_type, files, ".right"),
@@ -341,13 +242,13 @@ def _pair(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
 
 def _struct(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Unfit(f": write it as a dict of {_members(wanted)}")
+        raise Unfit(f": write it as a dict of {_members(wanted)}")
     members = wanted.members or {}
     if unknown := sorted(str(name) for name in value if name not in members):
-        raise _Unfit(f": {wanted} has no member `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
+        raise Unfit(f": {wanted} has no member `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
     missing = [name for name, one in members.items() if not one.optional and name not in value]
     if missing:
-        raise _Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
+        raise Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
     return {name: _part(item, members[name], files, f".{name}") for name, item in value.items()}
 
 
@@ -359,49 +260,8 @@ def _part(value: Any, wanted: Any, files: Files, place: str) -> Any:
     """A member of a compound value; a misfit tells where in it."""
     try:
         return _convert(value, wanted, files)
-    except _Unfit as unfit:
+    except Unfit as unfit:
         said = str(unfit)
         if said.startswith("; at "):
-            raise _Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
-        raise _Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None
-
-
-def _boolean(value: Any) -> bool:
-    word = str(value).lower()
-    if word not in ("true", "false"):
-        raise _Unfit(": write true or false")
-    return word == "true"
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool):
-        raise _Unfit
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise _Unfit from None
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise _Unfit
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise _Unfit from None
-    if not math.isfinite(number):
-        raise _Unfit(": it must be finite")
-    return number
-
-
-def _plain(value: Any) -> Any:
-    """An Object, whose members have no declared types."""
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise _Unfit(f": {error}") from None
-    return value
+            raise Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
+        raise Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None

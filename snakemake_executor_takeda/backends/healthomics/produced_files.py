@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics.definition import Patterns
+from snakemake_executor_takeda.backends.healthomics.fitting import parsed
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake
-from snakemake_executor_takeda.backends.healthomics.parameters import parsed
 from snakemake_executor_takeda.values import UNKNOWN, JobSpec, TakedaError
 
 NAME = "handoff_outputs"

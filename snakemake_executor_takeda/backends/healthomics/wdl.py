@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_takeda.backends.healthomics.value_types import Type
 from snakemake_executor_takeda.values import TakedaError
 
 
@@ -30,7 +31,7 @@ class Output:
     """One output of a workflow."""
 
     name: str
-    type: Any
+    type: Type
     description: str = ""
 
 
@@ -57,6 +58,10 @@ class Workflow:
     def description(self) -> str:
         """What the workflow's `meta` says of it, on one line."""
         return _description(str(self.document.workflow.meta.get("description") or ""))
+
+    def find_output(self, name: str) -> Output | None:
+        """The output that a rule means by a name, in which a word of Python ends with `_`."""
+        return self.outputs.get(name) or self.outputs.get(name.removesuffix("_"))
 
     def find(self, name: str) -> Input | None:
         """The input that a rule means by a name.
@@ -124,7 +129,9 @@ def load(path: Path) -> Workflow:
             nested[name] = declared
     outputs = {
         binding.name: Output(
-            binding.name, binding.value, _description(workflow.parameter_meta.get(binding.name))
+            binding.name,
+            value_type(binding.value),
+            _description(workflow.parameter_meta.get(binding.name)),
         )
         for binding in workflow.effective_outputs
         if "." not in binding.name
@@ -144,15 +151,34 @@ def documents(document: Any) -> Iterator[Any]:
             queue.extend(imported.doc for imported in one.imports)
 
 
-def holds_files(wanted: Any) -> bool:
-    """Whether a value of the type is, or may have in it, a File or Directory."""
+def value_type(wanted: Any) -> Type:
+    """A `WDL.Type.Base` in terms that every language has."""
     import WDL
 
-    if isinstance(wanted, (WDL.Type.File, WDL.Type.Directory)):
-        return True
-    if isinstance(wanted, WDL.Type.StructInstance):
-        return any(holds_files(one) for one in (wanted.members or {}).values())
-    return any(holds_files(one) for one in wanted.parameters)
+    kinds = WDL.Type
+    kind = next(
+        (word for word, one in _KINDS.items() if isinstance(wanted, getattr(kinds, one))), "any"
+    )
+    members = {}
+    if kind == "record":
+        members = {name: value_type(one) for name, one in (wanted.members or {}).items()}
+    items = () if kind == "record" else tuple(value_type(one) for one in wanted.parameters)
+    return Type(kind, str(wanted), wanted.optional, items, members)
+
+
+_KINDS = {
+    "file": "File",
+    "directory": "Directory",
+    "array": "Array",
+    "map": "Map",
+    "pair": "Pair",
+    "record": "StructInstance",
+    "boolean": "Boolean",
+    "int": "Int",
+    "float": "Float",
+    "string": "String",
+}
+"""Kind of a type → the name of its class in `WDL.Type`."""
 
 
 def _refuse_open_calls(workflow: Any, names: list[str]) -> None:

@@ -48,7 +48,7 @@ class WdlDefinition:
                 Entry(
                     one.name,
                     str(one.type),
-                    _kind(one.type),
+                    one.type.entry_kind,
                     not one.type.optional,
                     None,
                     one.description,
@@ -112,21 +112,10 @@ def open_definition(path: Path) -> Definition:
 
 def _entry(one: wdl.Input) -> Entry:
     return Entry(
-        one.name, str(one.type), _kind(one.type), one.required, one.default, one.description
+        one.name,
+        str(one.type),
+        wdl.value_type(one.type).entry_kind,
+        one.required,
+        one.default,
+        one.description,
     )
-
-
-def _kind(wanted: Any) -> str:
-    import WDL
-
-    kinds = WDL.Type
-    paths = (kinds.File, kinds.Directory)
-    if isinstance(wanted, kinds.File):
-        return "file"
-    if isinstance(wanted, kinds.Directory):
-        return "directory"
-    if isinstance(wanted, kinds.Array) and isinstance(wanted.item_type, paths):
-        return "files"
-    if isinstance(wanted, kinds.Pair) and all(isinstance(one, paths) for one in wanted.parameters):
-        return "pair"
-    return "mixed" if wdl.holds_files(wanted) else "value"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import keyword
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.healthomics.value_types import WORDS, Secondary
 from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import TakedaError
 
@@ -161,17 +163,20 @@ def _inputs(
             for path in dict.fromkeys(definition.paths_in(entry.name, values[entry.name])):
                 yield _Line("input", True, _storage(path), f"in `{entry.name}`")
     for entry in entries:
-        yield _input(entry, values)
+        yield _input(definition, entry, values)
 
 
-def _input(entry: Entry, values: Mapping[str, Any]) -> _Line:
+def _input(definition: Definition, entry: Entry, values: Mapping[str, Any]) -> _Line:
     name = _keyword(entry.name)
     given = entry.name in values
     active = given or entry.required
     comment = _about(entry)
     if entry.kind in _FILE_KINDS:
         words = f"--input {name}={{input.{name}:q}}"
-        value = _paths(entry, values[entry.name]) if given else _placeholder(entry)
+        value = _placeholder(entry)
+        if given:
+            found = definition.paths_in(entry.name, values[entry.name])
+            value = _paths(entry, found or values[entry.name])
         return _Line("input", active, f"{name}={value}", comment, words)
     if entry.kind == "mixed" and not given:
         comment += "; its files by the paths under input:"
@@ -187,7 +192,7 @@ def _outputs(signature: Signature, rule: str) -> Iterator[_Line]:
         comment = _about(entry)
         option = "--output"
         if entry.kind == "value":
-            word = entry.type.rstrip("?") in ("Int", "Float", "Boolean", "String")
+            word = entry.type.rstrip("?").lower() in WORDS
             value = json.dumps(f"{path}.{'txt' if word else 'json'}")
         elif entry.kind == "file" and entry.required:
             value = json.dumps(path)
@@ -199,6 +204,8 @@ def _outputs(signature: Signature, rule: str) -> Iterator[_Line]:
                 comment += "; or list as many files as it makes, in order"
             elif entry.kind == "file":
                 comment += "; has the file, or none"
+            if entry.beside:
+                comment += f"; with {', '.join(entry.beside)} beside it"
         words = f"{option} {name}={{output.{name}:q}}"
         yield _Line("output", True, f"{name}={value}", comment, words)
 
@@ -217,11 +224,15 @@ def _nested(signature: Signature) -> str:
 
 def _keyword(name: str) -> str:
     """A name that Python and Snakemake take: `align.threads` is `align__threads`, `in` is `in_`."""
-    word = name.replace(".", "__")
+    word = re.sub(r"\W", "_", name.replace(".", "__"))
+    word = f"_{word}" if word[:1].isdigit() else word
     return f"{word}_" if word in _TAKEN or keyword.iskeyword(word) else word
 
 
 def _placeholder(entry: Entry) -> str:
+    if entry.beside:
+        named = [f"path/to/{entry.name}"]
+        return json.dumps(named + [Secondary(one, True).beside(named[0]) for one in entry.beside])
     paths = {"files": 1, "pair": 2}.get(entry.kind)
     if paths is None:
         return json.dumps(f"path/to/{entry.name}")
@@ -232,9 +243,10 @@ def _placeholder(entry: Entry) -> str:
 def _paths(entry: Entry, value: Any) -> str:
     if isinstance(value, dict):
         value = [value[side] for side in sorted(value)]  # A pair: left, then right.
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and (len(value) != 1 or entry.kind == "files"):
         return f"[{', '.join(_storage(str(one)) for one in value)}]"
-    return f"[{_storage(str(value))}]" if entry.kind == "files" else _storage(str(value))
+    one = value[0] if isinstance(value, (list, tuple)) else value
+    return f"[{_storage(str(one))}]" if entry.kind == "files" else _storage(str(one))
 
 
 def _storage(path: str) -> str:
