@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from snakemake_executor_takeda.sandbox.rest_json import Request, Response
 from tests.sandbox.omics_client import Omics
@@ -69,6 +69,42 @@ class Wire:
     def _hit(counts: dict[str, int], operation: str) -> bool:
         counts[operation] = counts.get(operation, 0) - 1
         return counts[operation] >= 0
+
+
+class Bucket:
+    """S3 as a dict, for clients and emulator alike. As with a key of KMS, each write has another ETag."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, tuple[bytes, str]] = {}
+        self.writes = 0
+        self.refusal: tuple[str, int] | None = None
+
+    def put_object(self, *, Bucket: str, Key: str, Body: bytes, IfNoneMatch: str = "") -> None:
+        if self.refusal:
+            raise _error(*self.refusal)
+        if IfNoneMatch and Key in self.objects:
+            raise _error("PreconditionFailed", 412)
+        self.writes += 1
+        self.objects[Key] = (Body, f'"{self.writes}"')
+
+    def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        if Key not in self.objects:
+            raise _error("404", 404)
+        return {"ETag": self.objects[Key][1]}
+
+    def get_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
+        return {
+            **self.head_object(Bucket=Bucket, Key=Key),
+            "Body": io.BytesIO(self.objects[Key][0]),
+        }
+
+
+def _error(code: str, status: int) -> ClientError:
+    answer: Any = {
+        "Error": {"Code": code, "Message": f"{code}, says S3"},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(answer, "PutObject")
 
 
 class _Raw(io.BytesIO):

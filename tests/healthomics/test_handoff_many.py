@@ -17,7 +17,7 @@ from snakemake_executor_takeda.backends.base import (
 )
 from snakemake_executor_takeda.backends.healthomics.handoffs import HealthOmicsBackend
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
-from snakemake_executor_takeda.backends.healthomics.pacing import StartBucket
+from snakemake_executor_takeda.backends.healthomics.pacing import Looks, StartBucket
 from snakemake_executor_takeda.sandbox.faults import parse
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -31,7 +31,7 @@ from snakemake_executor_takeda.values import (
     Task,
 )
 from tests.healthomics.conftest import job
-from tests.healthomics.omics_in_process import Wire
+from tests.healthomics.omics_in_process import Bucket, Wire
 from tests.sandbox.omics_client import ROLE, WDL, Engine, Omics, wait_for
 
 
@@ -40,8 +40,13 @@ def wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     (tmp_path / "omics").mkdir()
     omics = Omics(tmp_path / "omics", Engine(), monkeypatch)
     wire = Wire(omics)
+    bucket = Bucket()
     monkeypatch.setattr(
-        "snakemake_executor_takeda.backends.aws.client", lambda service, **_: wire.client()
+        "snakemake_executor_takeda.backends.aws.client",
+        lambda service, **_: bucket if service == "s3" else wire.client(),
+    )
+    monkeypatch.setattr(
+        "snakemake_executor_takeda.sandbox.omics.batches.sandbox_s3", lambda context: bucket
     )
     yield wire
     omics.engine.is_open = True
@@ -167,10 +172,9 @@ def test_hand_offs_of_one_rule_in_batches(
     wire: Wire, controller: Callable[..., Controller]
 ) -> None:
     one = controller(batch=True, start_runs_per_second=1)
-    limit = one.backend.array_limit(one.target, Shape())
-    assert limit == 100
+    assert one.backend.array_limit(one.target, Shape()) == 100_000
     every = jobs(130)
-    active = one.submit([one.submission(every[:limit]), one.submission(every[limit:])])
+    active = one.submit([one.submission(every[:110]), one.submission(every[110:])])
     assert one.now == pytest.approx(1.0)
     assert wire.calls["StartRunBatch"] == 2
     assert wire.calls["StartRun"] == 0
@@ -183,7 +187,7 @@ def test_hand_offs_of_one_rule_in_batches(
     )
     wire.calls.clear()
     list(one.backend.poll(active))
-    assert dict(wire.calls) == {"ListRunsInBatch": 2, "ListRuns": 2}
+    assert dict(wire.calls) == {"ListRunsInBatch": 3, "ListRuns": 2}
     wire.calls.clear()
     list(one.backend.poll(active))
     assert dict(wire.calls) == {"ListRuns": 2}
@@ -194,6 +198,42 @@ def test_hand_offs_of_one_rule_in_batches(
     }
     assert len(who) == 130
     assert all(run["parameters"] == {"who": name} for name, run in who.items())
+
+
+def test_many_are_prepared_with_looks_in_between(
+    wire: Wire, controller: Callable[..., Controller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "snakemake_executor_takeda.backends.healthomics.handoffs._PREPARED_AT_ONCE", 4
+    )
+    one = controller(batch=True)
+    bad = replace(jobs(1)[0], params={"whom": "x"})
+    submission = one.submission([bad, *jobs(8)])
+    for _ in range(2):
+        with pytest.raises(SubmissionDelayed) as caught:
+            one.backend.submit(submission)
+        assert caught.value.seconds == 0
+    assert not one.backend.submit(submission).detail
+    assert wire.calls["StartRunBatch"] == 1
+    assert wire.calls["ListRuns"] == 1
+    wait_for(lambda: len(wire.omics.call("ListRuns")["items"]) == 8)
+
+
+def test_looks_of_many_calls_are_spaced(wire: Wire, controller: Callable[..., Controller]) -> None:
+    one = controller(start_runs_per_second=100)
+    active = one.submit([one.submission([job]) for job in jobs(3)])
+    one.backend._looks = Looks(lambda: one.now)
+    for _ in one.backend._looks.counted(range(60)):
+        pass
+    one.backend._looks.done()
+    wire.calls.clear()
+    one.now += 11.9
+    assert list(one.backend.poll(active)) == []
+    assert not wire.calls
+    one.now += 0.2
+    list(one.backend.poll(active))
+    list(one.backend.poll(active))
+    assert dict(wire.calls) == {"ListRuns": 2}
 
 
 def test_a_bad_task_does_not_take_its_batch_with_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,17 @@ from snakemake_executor_takeda.backends.healthomics.starting import (
     Wanted,
 )
 from tests.healthomics.conftest import job
-from tests.healthomics.omics_in_process import Wire
+from tests.healthomics.omics_in_process import Bucket, Wire
 from tests.sandbox.omics_client import ROLE, Engine, Omics, wait_for
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    made = Bucket()
+    monkeypatch.setattr(
+        "snakemake_executor_takeda.sandbox.omics.batches.sandbox_s3", lambda context: made
+    )
+    return made
 
 
 @pytest.fixture
@@ -44,8 +54,9 @@ def workflow_id(wire: Wire) -> str:
 class Controllers:
     """Controllers that share a working directory, or have one each."""
 
-    def __init__(self, wire: Wire, folder: Path) -> None:
+    def __init__(self, wire: Wire, folder: Path, bucket: Bucket) -> None:
         self.wire = wire
+        self.bucket: Any = bucket
         self.folder = folder
         self.made = 0
 
@@ -53,12 +64,12 @@ class Controllers:
         self.made += 1
         client = self.wire.client()
         journal = Journal(self.folder / workdir / "ledger.sqlite")
-        return Starter(client, client, journal, f"run-{self.made}")
+        return Starter(client, client, lambda: self.bucket, journal, f"run-{self.made}")
 
 
 @pytest.fixture
-def controller(wire: Wire, tmp_path: Path) -> Controllers:
-    return Controllers(wire, tmp_path)
+def controller(wire: Wire, tmp_path: Path, bucket: Bucket) -> Controllers:
+    return Controllers(wire, tmp_path, bucket)
 
 
 def wanted(workflow_id: str, number: int = 0, *, intact: bool = True, **options: Any) -> Wanted:
@@ -336,6 +347,64 @@ def test_a_batch_whose_answer_was_lost_before_its_runs_began(
     ids |= set(settled(wire, places)) if places else set()
     assert sorted(ids) == sorted(runs(wire))
     assert len(ids) == 3
+
+
+def test_more_than_a_hundred_go_by_an_object_in_s3(
+    wire: Wire, workflow_id: str, controller: Controllers, bucket: Bucket
+) -> None:
+    asked = [wanted(workflow_id, number) for number in range(101)]
+    handles = start_all(controller(), asked)
+    assert dict(wire.calls) == {"ListRuns": 1, "StartRunBatch": 1}
+    (key,) = bucket.objects
+    assert re.fullmatch(r"runs/batches/[0-9a-f]{64}\.json", key)
+    ids = settled(wire, handles)
+    assert len(set(ids)) == 101
+    run = wire.omics.call("GetRun", id=ids[100])
+    assert run["parameters"] == {"who": "w100"}
+    assert run["tags"]["takeda:request"] == asked[100].request.key
+    again = start_all(controller("elsewhere"), asked)
+    assert [one.run_id for one in again] == ids
+    assert len(wire.omics.call("ListRuns", maxResults=100)["items"]) == 100
+    assert bucket.writes == 1
+
+
+@pytest.mark.parametrize("lost", ["lose_answers_of", "lose_calls_of"])
+def test_settings_in_s3_are_never_written_twice(
+    wire: Wire, workflow_id: str, controller: Controllers, bucket: Bucket, lost: str
+) -> None:
+    """HealthOmics notes the object's ETag, and fails the batch where it has changed when it is read."""
+    wire.omics.set_fault("omics-quotas=1")
+    getattr(wire, lost)["StartRunBatch"] = 1
+    asked = [wanted(workflow_id, number) for number in range(102)]
+    with pytest.raises(Unanswered):
+        start_all(controller(), asked)
+    # The order in which hand-offs come is another one after a restart.
+    again = start_all(controller(), list(reversed(asked)))
+    wire.omics.faults.clear()
+    assert bucket.writes == 1
+    ids = {one.run_id for one in again if one.run_id}
+    ids |= set(settled(wire, [one for one in again if one.run_id is None]))
+    assert len(ids) == 102
+    assert wire.calls["StartRunBatch"] == (1 if lost == "lose_answers_of" else 2)
+    assert len(wire.omics.call("ListBatch")["items"]) == 1
+
+
+def test_settings_that_cannot_be_written_are_told(
+    wire: Wire, workflow_id: str, controller: Controllers, bucket: Bucket
+) -> None:
+    asked = [wanted(workflow_id, number) for number in range(101)]
+    bucket.refusal = ("AccessDenied", 403)
+    with pytest.raises(SubmissionError) as caught:
+        start_all(controller(), asked)
+    assert (
+        "settings of 101 runs could not be written below s3://bucket/runs/batches: AccessDenied"
+        in caught.value.reason
+    )
+    assert caught.value.advice.startswith("allow s3:PutObject there; or leave `batch: true` out")
+    bucket.refusal = ("ConditionalRequestConflict", 409)
+    with pytest.raises(Unanswered, match="ConditionalRequestConflict"):
+        start_all(controller(), asked)
+    assert wire.calls["StartRunBatch"] == 0
 
 
 def test_a_batch_that_comes_to_nothing_says_why(

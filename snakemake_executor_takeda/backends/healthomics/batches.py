@@ -1,19 +1,27 @@
-"""Which run each place of a batch has become: asked as long as there are places without one."""
+"""The settings of a batch's runs, and which run each place of it has become."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.aws import error_code, join_s3_uri, split_s3_uri
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.values import FailureKind, Outcome
 
 if TYPE_CHECKING:
     from mypy_boto3_omics import OmicsClient
+    from mypy_boto3_s3 import S3Client
 
-LIMIT = 100
-"""Settings that one StartRunBatch takes inline."""
+INLINE_LIMIT = 100
+"""Settings that one StartRunBatch takes in the call itself."""
+LIMIT = 100_000
+"""Settings that one StartRunBatch takes by an object in S3."""
+FOLDER = "batches"
+"""Below a target's output_uri: there are these objects."""
 # Where a batch comes to nothing, its places stay empty.
 _OVER = frozenset({"FAILED", "CANCELLED", "RUNS_DELETED", "RUNS_DELETE_FAILED", "PROCESSED"})
 
@@ -26,17 +34,47 @@ class Begun:
     uuid: str | None
 
 
+def run_settings(
+    s3: Callable[[], S3Client], settings: Sequence[Mapping[str, Any]], output_uri: str
+) -> dict[str, Any]:
+    """StartRunBatch's `batchRunSettings`: the settings themselves, or an object in S3 that has them.
+
+    The object is named by its content and never written twice: where a bucket encrypts by a key of KMS,
+    the same content would get another ETag, and HealthOmics fails a batch whose object has changed.
+    Raises ClientError and botocore's connection errors.
+    """
+    from botocore.exceptions import ClientError
+
+    if len(settings) <= INLINE_LIMIT:
+        return {"inlineSettings": list(settings)}
+    body = json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()
+    uri = join_s3_uri(output_uri, FOLDER, f"{hashlib.sha256(body).hexdigest()}.json")
+    bucket, key = split_s3_uri(uri)
+    try:
+        s3().put_object(Bucket=bucket, Key=key, Body=body, IfNoneMatch="*")
+    except ClientError as error:
+        if error_code(error) != "PreconditionFailed":
+            raise
+    return {"s3UriSettings": uri}
+
+
 def places(
-    omics: OmicsClient, batch_id: str, settings: Iterable[str]
+    omics: OmicsClient,
+    batch_id: str,
+    settings: Iterable[str],
+    pages: Callable[[Iterable[Any]], Iterator[Any]] = iter,
 ) -> Mapping[str, Begun | Outcome]:
     """For each of these runSettingIds that is decided: its run, or why there is none.
 
-    One call for 100 places, and one more where a look found nothing new.
+    One call for 100 places, and one more where a look found nothing new. All answers go through `pages`.
     """
     wanted = set(settings)
     found: dict[str, Begun | Outcome] = {}
     try:
-        for page in omics.get_paginator("list_runs_in_batch").paginate(batchId=batch_id):
+        listing = omics.get_paginator("list_runs_in_batch").paginate(
+            batchId=batch_id, PaginationConfig={"PageSize": 100}
+        )
+        for page in pages(listing):
             for row in page["runs"]:
                 if row["runSettingId"] not in wanted:
                     continue

@@ -30,7 +30,7 @@ from snakemake_executor_takeda.backends.healthomics.ending import Ending
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.backends.healthomics.journal import Journal
 from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
-from snakemake_executor_takeda.backends.healthomics.pacing import Slot, StartBucket
+from snakemake_executor_takeda.backends.healthomics.pacing import Looks, Slot, StartBucket
 from snakemake_executor_takeda.backends.healthomics.registry import (
     Placing,
     Registered,
@@ -69,6 +69,8 @@ _LONGEST_WAIT_SECONDS = 30.0
 _UNANSWERED_TRIES = 20
 """With growing waits, about nine minutes."""
 _NOTED_WAIT_SECONDS = 10.0
+_PREPARED_AT_ONCE = 200
+"""Hand-offs; each costs a question to S3 for each of its inputs."""
 
 _log = logging.getLogger("takeda")
 
@@ -118,6 +120,7 @@ class HealthOmicsBackend:
         self._registries: dict[str, Registry] = {}
         # The quota is the account's: targets that say different things share the lowest.
         self._bucket = StartBucket(min(self._options(one).start_runs_per_second for one in targets))
+        self._looks = Looks()
         self._pending: dict[str, _Pending] = {}
         self._watched: dict[str, _Watched] = {}
         self._clients: dict[str, Any] = {}
@@ -192,16 +195,22 @@ class HealthOmicsBackend:
             for task_id in sorted(one.open_task_ids)
             if task_id in self._watched
         ]
-        try:
-            with aws.readable_errors("HealthOmics"):
-                self._find_places(open_tasks)
-                statuses = self._statuses(_run_ids(open_tasks))
-        except (TakedaError, ClientError) as error:
-            if not self._is_silent:
-                self._is_silent = True
-                _log.warning("HealthOmics does not say how the runs do, asking again: %s", error)
-            return
-        self._is_silent = False
+        statuses: dict[str, str] = {}
+        if self._looks.is_due:
+            try:
+                with aws.readable_errors("HealthOmics"):
+                    self._find_places(open_tasks)
+                    statuses = self._statuses(_run_ids(open_tasks))
+            except (TakedaError, ClientError) as error:
+                if not self._is_silent:
+                    self._is_silent = True
+                    _log.warning(
+                        "HealthOmics does not say how the runs do, asking again: %s", error
+                    )
+                return
+            finally:
+                self._looks.done()
+            self._is_silent = False
         for watched in open_tasks:
             handle = watched.handle
             status = statuses.get(handle.run_id or "") if handle else None
@@ -280,10 +289,12 @@ class HealthOmicsBackend:
             }
 
     def _prepare(self, pending: _Pending) -> None:
-        """What each task asks for; a bad one does not take the others with it."""
+        """What each task asks for; a bad one does not take the others with it. Of many some at a time, since
+        open runs are looked at in between."""
         from botocore.exceptions import ClientError
 
-        for task in pending.tasks:
+        begun = len(pending.wanted) + len(pending.refused)
+        for task in pending.tasks[begun : begun + _PREPARED_AT_ONCE]:
             try:
                 pending.wanted[task.task_id] = self._wanted(task)
             except SubmissionError as error:
@@ -294,6 +305,8 @@ class HealthOmicsBackend:
                 )
             except ClientError as error:
                 pending.refused[task.task_id] = _refused(error)
+        if begun + _PREPARED_AT_ONCE < len(pending.tasks):
+            raise SubmissionDelayed(0.0)
         if not pending.wanted:
             raise next(iter(pending.refused.values()))
         pending.is_prepared = True
@@ -450,7 +463,8 @@ class HealthOmicsBackend:
             if handle and handle.run_id is None and handle.batch_id and handle.setting_id:
                 waiting.setdefault(handle.batch_id, {})[handle.setting_id] = watched
         for batch_id, settings in waiting.items():
-            for setting, found in batches.places(self._omics, batch_id, settings).items():
+            found_places = batches.places(self._omics, batch_id, settings, self._looks.counted)
+            for setting, found in found_places.items():
                 watched = settings[setting]
                 assert watched.handle is not None
                 if isinstance(found, Outcome):
@@ -466,16 +480,17 @@ class HealthOmicsBackend:
         if not wanted:
             return statuses
         # An account may keep ten thousands of old runs, and ours are among the newest.
+        most = 100 * MAX_LISTED_PAGES + 2 * len(wanted)
         pages = self._omics.get_paginator("list_runs").paginate(
-            PaginationConfig={"PageSize": 100, "MaxItems": 100 * MAX_LISTED_PAGES}
+            PaginationConfig={"PageSize": 100, "MaxItems": most}
         )
-        for page in pages:
+        for page in self._looks.counted(pages):
             for item in page["items"]:
                 if item["id"] in wanted:
                     statuses.setdefault(item["id"], item["status"])
             if len(statuses) == len(wanted):
                 return statuses
-        for run_id in wanted - statuses.keys():
+        for run_id in self._looks.counted(wanted - statuses.keys()):
             run = self._starter.run(run_id, None)
             statuses[run_id] = "DELETED" if run is None else run["status"]
         return statuses
@@ -596,7 +611,9 @@ class HealthOmicsBackend:
                 self._journal = Journal(
                     self._context.workdir / ".snakemake" / "takeda" / "ledger.sqlite"
                 )
-        return Starter(self._omics, self._once, self._journal, self._context.run_id)
+        return Starter(
+            self._omics, self._once, lambda: self._s3, self._journal, self._context.run_id
+        )
 
     @property
     def _omics(self) -> Any:

@@ -1,15 +1,21 @@
-"""The rate at which runs may be started: slots one after the other, fewer after each refusal. Pure."""
+"""The rate at which runs may be started, and may be looked at. Pure."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 LOWEST_PER_SECOND = 0.05
 _SLOWER = 0.7
 _FASTER = 1.2
+_CALLS_OF_A_SMALL_LOOK = 10
+_LOOKING_CALLS_PER_SECOND = 5.0
+"""Half of what HealthOmics takes of each of Get…, List… in a second."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -77,3 +83,28 @@ class StartBucket:
         with self._lock:
             self._last_sent = self._clock()
             self._per_second = min(self._allowed, self._per_second * _FASTER)
+
+
+class Looks:
+    """Spaces looks of many calls, as of thousands of runs, so that the quota is not all theirs."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._calls = 0
+        self._not_before = float("-inf")
+
+    @property
+    def is_due(self) -> bool:
+        return self._clock() >= self._not_before
+
+    def counted(self, answers: Iterable[T]) -> Iterator[T]:
+        """Answers as they come, one call each."""
+        for answer in answers:
+            self._calls += 1
+            yield answer
+
+    def done(self) -> None:
+        """A look is over; a small one may be followed by the next at once."""
+        calls, self._calls = self._calls, 0
+        if calls > _CALLS_OF_A_SMALL_LOOK:
+            self._not_before = self._clock() + calls / _LOOKING_CALLS_PER_SECOND

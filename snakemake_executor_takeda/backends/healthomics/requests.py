@@ -106,18 +106,26 @@ class RunRequest:
         }
 
 
-def batch_arguments(
-    asked: Sequence[tuple[RunRequest, int]], run_tag: str
-) -> tuple[str, dict[str, Any]]:
-    """The batch's name and StartRunBatch's arguments, for requests of one rule and workflow version,
-    each with its generation."""
+@dataclass(frozen=True)
+class BatchRequest:
+    """What a batch is asked for."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    """StartRunBatch's, but for `batchRunSettings`."""
+    settings: Sequence[Mapping[str, Any]]
+    """Of each run; in an order that depends on them only."""
+
+
+def batch_request(asked: Sequence[tuple[RunRequest, int]], run_tag: str) -> BatchRequest:
+    """For requests of one rule and workflow version, each with its generation."""
     first = asked[0][0]
     tokens = [request.token(generation) for request, generation in asked]
     batch_token = hashlib.sha256("/".join(sorted(tokens)).encode()).hexdigest()
     name = f"takeda-{tag_value(first.job.rule)[:40]}-{batch_token[:16]}"
     own = (REQUEST_TAG, GENERATION_TAG)
     common = {k: v for k, v in first.tags(0, run_tag).items() if k not in own}
-    settings = [
+    settings: list[dict[str, Any]] = [
         {
             "runSettingId": token,
             "name": request.run_name,
@@ -126,13 +134,14 @@ def batch_arguments(
         }
         for (request, generation), token in zip(asked, tokens, strict=True)
     ]
-    return name, {
+    arguments = {
         "batchName": name,
         "requestId": batch_token,
         "tags": common,
         "defaultRunSetting": {**first.common_arguments(), "runTags": common},
-        "batchRunSettings": {"inlineSettings": settings},
     }
+    settings.sort(key=lambda setting: str(setting["runSettingId"]))
+    return BatchRequest(name, arguments, settings)
 
 
 def merged_settings(

@@ -11,9 +11,11 @@ from snakemake_executor_takeda.backends.aws import (
     error_code,
     error_message,
     http_status,
+    is_denied,
     is_throttling,
 )
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.healthomics import batches
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.backends.healthomics.journal import Entry, Journal
 from snakemake_executor_takeda.backends.healthomics.requests import (
@@ -21,12 +23,13 @@ from snakemake_executor_takeda.backends.healthomics.requests import (
     REQUEST_TAG,
     RUN_TAG,
     RunRequest,
-    batch_arguments,
+    batch_request,
 )
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
     from mypy_boto3_omics import OmicsClient
+    from mypy_boto3_s3 import S3Client
 
 _log = logging.getLogger("takeda")
 
@@ -84,9 +87,15 @@ class Starter:
     """
 
     def __init__(
-        self, omics: OmicsClient, once: OmicsClient, journal: Journal, run_tag: str
+        self,
+        omics: OmicsClient,
+        once: OmicsClient,
+        s3: Callable[[], S3Client],
+        journal: Journal,
+        run_tag: str,
     ) -> None:
         self._omics = omics
+        self._s3 = s3
         self._once = once
         self._journal = journal
         self._run_tag = run_tag
@@ -106,14 +115,14 @@ class Starter:
             one for one, handle in zip(wanted, found, strict=True) if not isinstance(handle, Handle)
         ]
         listed = self._listed({one.request.run_name for one in unknown})
-        batches: dict[str, str | None] = {}
+        known_batches: dict[str, str | None] = {}
         for i, one in enumerate(wanted):
             if isinstance(found[i], Handle):
                 continue
             generation = int(found[i] or 0)  # type: ignore[arg-type]
             runs = listed.get(one.request.run_name, [])
             found[i] = self._among(one, generation, runs) or self._in_batch(
-                one, entries.get(one.request.key), batches
+                one, entries.get(one.request.key), known_batches
             )
             # Each run of that name has used a generation up.
             found[i] = found[i] or max(generation, min(len(runs), MAX_GENERATIONS))
@@ -157,15 +166,17 @@ class Starter:
     def start_batch(self, asked: Sequence[tuple[Wanted, int]]) -> list[Handle]:
         """Start runs of one workflow version, each of its generation, with one call. Raises as `start`."""
         requests = [(one.request, generation) for one, generation in asked]
-        name, arguments = batch_arguments(requests, self._run_tag)
+        batch = batch_request(requests, self._run_tag)
+        settings = self._settings(batch.settings, requests[0][0].options.output_uri)
         self._journal.intend(
-            Entry(request.key, generation, request.run_name, name)
+            Entry(request.key, generation, request.run_name, batch.name)
             for request, generation in requests
         )
         try:
+            arguments = {**batch.arguments, "batchRunSettings": settings}
             batch_id = str(self._call(self._once.start_run_batch, arguments)["id"])
         except _Conflict as conflict:
-            found = self._batch(name)
+            found = self._batch(batch.name)
             if found is None:
                 raise SubmissionError(FailureKind.CONFIGURATION, str(conflict)) from conflict
             batch_id = found
@@ -232,16 +243,16 @@ class Starter:
         return None
 
     def _in_batch(
-        self, wanted: Wanted, entry: Entry | None, batches: dict[str, str | None]
+        self, wanted: Wanted, entry: Entry | None, known: dict[str, str | None]
     ) -> Handle | None:
         """A place in a batch that was asked for, whose answer is not written down and whose runs may be
-        yet to come. `batches` remembers the ids of batches by name."""
+        yet to come. `known` remembers the ids of batches by name."""
         if entry is None or entry.status or entry.run_id or not entry.batch_name:
             return None
         name = entry.batch_name
-        if name not in batches:
-            batches[name] = self._batch(name)
-        batch_id = batches[name]
+        if name not in known:
+            known[name] = self._batch(name)
+        batch_id = known[name]
         if batch_id is None:
             return None
         token = wanted.request.token(entry.generation)
@@ -269,7 +280,7 @@ class Starter:
         if len(names) <= _LISTED_BY_NAME:
             listings = [pages.paginate(name=name) for name in sorted(names)]
         else:
-            most = 100 * MAX_LISTED_PAGES
+            most = 100 * MAX_LISTED_PAGES + 2 * len(names)
             listings = [pages.paginate(PaginationConfig={"PageSize": 100, "MaxItems": most})]
         for listing in listings:
             for page in listing:
@@ -279,6 +290,26 @@ class Starter:
         return found
 
     # Calls.
+
+    def _settings(self, settings: Sequence[Mapping[str, Any]], output_uri: str) -> dict[str, Any]:
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+        try:
+            return batches.run_settings(self._s3, settings, output_uri)
+        except ClientError as error:
+            words = f"{error_code(error)}: {error_message(error)}"
+            # 409: someone writes the same object at this moment.
+            if http_status(error) >= 500 or http_status(error) == 409:
+                raise Unanswered(words) from error
+            advice = "allow s3:PutObject there; " if is_denied(error) else ""
+            raise SubmissionError(
+                FailureKind.CONFIGURATION,
+                f"the settings of {len(settings)} runs could not be written below "
+                f"{output_uri}/{batches.FOLDER}: {words}",
+                f"{advice}or leave `batch: true` out of the target",
+            ) from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise Unanswered(str(error)) from error
 
     def _answered(self, wanted: Wanted, generation: int, reply: Mapping[str, Any]) -> Handle | None:
         """The run that StartRun named; None where it is an old one that no longer does the work."""
