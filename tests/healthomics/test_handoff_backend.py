@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.healthomics import batches
 from snakemake_executor_takeda.values import FailureKind, File, NamedFiles, TakedaError
 from tests.healthomics.conftest import Cloud, Controller, job, wait_for, words_job
 
@@ -68,17 +70,29 @@ def test_an_equal_request_finds_the_run_it_started(cloud: Cloud, controllers: Co
 def test_a_run_whose_files_are_gone_is_not_found_again(
     cloud: Cloud, controllers: Controllers
 ) -> None:
-    first, _ = controllers().run(words_job(cloud))
-    for key in cloud.keys(f"runs/{first}/"):
+    """Told by uuids: HealthOmics gives the ids of deleted runs to others."""
+    uuids = []
+    run_id, outcome = controllers().run(words_job(cloud))
+    uuids.append(outcome.detail["uuid"])
+    for key in cloud.keys(f"runs/{run_id}/"):
         cloud.s3.delete_object(Bucket=cloud.bucket, Key=key)
-    second, outcome = controllers().run(words_job(cloud))
-    assert second != first
+    run_id, outcome = controllers().run(words_job(cloud))
     assert outcome.succeeded
-    deleted = outcome.detail["uuid"]
-    cloud.omics.delete_run(id=second)
+    uuids.append(outcome.detail["uuid"])
+    cloud.omics.delete_run(id=run_id)
     _, outcome = controllers().run(words_job(cloud))
-    assert outcome.detail["uuid"] != deleted, "its id may come again, its uuid does not"
     assert outcome.succeeded
+    uuids.append(outcome.detail["uuid"])
+    assert len(set(uuids)) == 3
+
+
+def test_settings_of_a_large_batch_lie_in_s3(cloud: Cloud) -> None:
+    settings = [{"runSettingId": str(number)} for number in range(101)]
+    first = batches.run_settings(lambda: cloud.s3, settings, cloud.uri("runs"))
+    assert batches.run_settings(lambda: cloud.s3, settings, cloud.uri("runs")) == first
+    (key,) = cloud.keys("runs/")
+    assert first == {"s3UriSettings": cloud.uri(key)}
+    assert json.loads(cloud.text(key)) == settings
 
 
 def test_two_controllers_register_and_start_once(cloud: Cloud, controllers: Controllers) -> None:
