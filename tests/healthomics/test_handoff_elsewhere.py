@@ -103,6 +103,7 @@ def test_ready2run_outputs_match_by_their_own_names() -> None:
 def test_a_repository_is_read_from_the_words() -> None:
     good = "git+https://github.com/o/n.git@v1.2#path/main.wdl"
     assert parse(good, "") == Place("https://github.com/o/n.git", "v1.2", "path/main.wdl")
+    assert parse("git+https://github.com/o/n@v1", "").path == ""
     ssh = parse("git+ssh://git@github.com/o/n@feature/x#main.wdl", "")
     assert ssh == Place("ssh://git@github.com/o/n", "feature/x", "main.wdl")
 
@@ -126,7 +127,6 @@ def test_a_repository_is_read_from_the_words() -> None:
         ("git+https://h/o/n@v1#/etc/main.wdl", "inside the repository"),
         ("git+https://h/o/n@v1#a/../../main.wdl", "inside the repository"),
         ("git+https://h/o/n@v1#.git/main.wdl", "does not lie in .git"),
-        ("git+https://h/o/n@v1", "inside the repository"),
     ],
 )
 def test_what_is_no_repository_or_would_be_an_option(words: str, why: str) -> None:

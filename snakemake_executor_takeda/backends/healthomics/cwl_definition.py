@@ -89,6 +89,9 @@ class CwlDefinition:
     def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {}
 
+    def notes(self) -> list[str]:
+        return []
+
     def paths_in(self, name: str, value: Any) -> list[str]:
         files = AsWritten()
         cwl_parameters.collect_parameters(self.workflow, (), {name: value}, files=files)

@@ -32,6 +32,8 @@ class Entry:
     """Of an output: False where a run may leave it empty."""
     default: str | None = None
     description: str = ""
+    hidden: bool = False
+    """True where the workflow's author keeps it from most users."""
     beside: tuple[str, ...] = ()
     """What is added to a file's name for those that have to lie beside it, and are listed after it."""
 
@@ -125,6 +127,10 @@ class Definition(Protocol):
     def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
         """What workflow and rule ask of the engine, as StartRun's `engineSettings`; empty for nothing.
         Raises TakedaError for what the engine does not have."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What HealthOmics would not do as the workflow has it, as far as that can be seen; each a line."""
         ...
 
     def paths_in(self, name: str, value: Any) -> list[str]:

@@ -22,9 +22,10 @@ from snakemake_executor_takeda.values import UNKNOWN, JobSpec, TakedaError
 
 
 def open_definition(path: Path) -> Definition:
-    """Read a workflow by the kind of its file. Raises TakedaError for what is no workflow."""
+    """Read a workflow by the kind of its file, or a pipeline in a directory. Raises TakedaError for what
+    is no workflow."""
     file, fragment = _split(str(path))
-    opener = _OPENERS.get(Path(file).suffix)
+    opener = _OPENERS.get(_suffix(Path(file)))
     if opener is None:
         raise TakedaError(f"{path} is no workflow that can be handed off: {_KINDS}")
     return opener(Path(file), fragment)
@@ -34,6 +35,19 @@ def _split(given: str) -> tuple[str, str]:
     """`main.cwl#align` → `main.cwl` and `align`, one of several processes in a file."""
     found = re.fullmatch(r"(.*\.cwl)#([^#]*)", given, re.DOTALL)
     return (found[1], found[2]) if found else (given, "")
+
+
+def _suffix(path: Path) -> str:
+    """A directory with a Nextflow pipeline is one, whatever its name."""
+    return (
+        _DIRECTORY
+        if path.is_dir() and any((path / one).is_file() for one in _IN_IT)
+        else path.suffix
+    )
+
+
+_DIRECTORY = ".nf"
+_IN_IT = ("nextflow.config", "main.nf")
 
 
 def _open_wdl(path: Path, _: str) -> Definition:
@@ -48,12 +62,19 @@ def _open_cwl(path: Path, fragment: str) -> Definition:
     return cwl_definition.open_definition(path, fragment)
 
 
+def _open_nextflow(path: Path, _: str) -> Definition:
+    from snakemake_executor_takeda.backends.healthomics import nextflow_definition
+
+    return nextflow_definition.open_definition(path)
+
+
 _OPENERS: Mapping[str, Callable[[Path, str], Definition]] = {
     ".wdl": _open_wdl,
     ".cwl": _open_cwl,
+    _DIRECTORY: _open_nextflow,
 }
 """A file's suffix → what reads it, or one process in it; a language's reader is imported by the first that needs it."""
-_KINDS = f"name a {' or '.join(_OPENERS)} file"
+_KINDS = f"name a {' or '.join(_OPENERS)} file, or a directory with a Nextflow pipeline ({' or '.join(_IN_IT)})"
 
 
 class Definitions:
@@ -86,10 +107,6 @@ class Definitions:
                 )
             return self._ready2run(given, job.source_line)
         file, fragment = _split(given)
-        if Path(file).suffix not in _OPENERS:
-            raise TakedaError(
-                f"{job.source_line}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
-            )
         path: Path | None
         if file.startswith(repositories.PREFIX):
             path = self._repositories.file(
@@ -97,6 +114,12 @@ class Definitions:
             )
         else:
             path = look_up(file, self.look_in)
+        kind = _suffix(path or Path(file))
+        # What is not there and has no suffix may be meant as a directory.
+        if kind not in _OPENERS and (path is not None or kind):
+            raise TakedaError(
+                f"{job.source_line}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
+            )
         if path is None:
             places = " and ".join(dict.fromkeys(str(one / file) for one in self.look_in))
             raise TakedaError(

@@ -109,6 +109,6 @@ class AsWritten:
 
 
 def look_up(given: str, look_in: Sequence[Path]) -> Path | None:
-    """The first of the directories that has the file; an absolute path is itself."""
+    """The first of the directories that has the file or directory; an absolute path is itself."""
     found = (base / given for base in look_in)
-    return next((path.resolve() for path in found if path.is_file()), None)
+    return next((path.resolve() for path in found if path.exists()), None)

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 MAX_ZIP_BYTES = 100 << 20
@@ -47,12 +47,12 @@ def content_version(
     return f"c-{digest.hexdigest()[:24]}"
 
 
-def zipped(sources: Mapping[str, bytes]) -> bytes:
+def zipped(sources: Mapping[str, bytes], executable: Collection[str] = ()) -> bytes:
     """Stored, not deflated: what zlib makes of the same bytes differs between its versions."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, data in sorted(sources.items()):
             entry = zipfile.ZipInfo(path, _EPOCH)
-            entry.external_attr = 0o644 << 16
+            entry.external_attr = (0o755 if path in executable else 0o644) << 16
             archive.writestr(entry, data)
     return buffer.getvalue()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.healthomics import produced_files
 from snakemake_executor_takeda.backends.healthomics.definition import (
     Delivery,
     Entry,
@@ -17,13 +18,12 @@ from snakemake_executor_takeda.backends.healthomics.definition import (
 from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
-from snakemake_executor_takeda.values import UNKNOWN, File, NamedFiles, TakedaError
+from snakemake_executor_takeda.values import UNKNOWN, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
     from mypy_boto3_omics import OmicsClient
 
 PREFIX = "ready2run:"
-_MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ class Ready2Run:
     def output_mistakes(
         self, outputs: Sequence[NamedFiles], where: str, patterns: Patterns
     ) -> list[Mistake]:
-        """Nothing can be said before a run."""
-        return []
+        return produced_files.mistakes(outputs, where, patterns)
 
     def match_outputs(
         self,
@@ -117,16 +116,12 @@ class Ready2Run:
         where: str,
         patterns: Patterns,
     ) -> tuple[Delivery, ...]:
-        """By the files' own names: each file that the rule wants has to be there once, below a folder of
-        the output's name if there is one. `produced` has URIs by paths below the run's output."""
-        deliveries: list[Delivery] = []
-        for named in outputs:
-            among = _below(produced, named.name)
-            for target in named.files:
-                deliveries += _directory(target, named.name, among, produced, where)
-                if not target.is_directory:
-                    deliveries.append(_one(target, among, produced, where))
-        return tuple(deliveries)
+        """By the files' paths: `produced` has URIs by paths below the run's output."""
+        by_path = {path: str(uri) for path, uri in produced.items()}
+        return produced_files.match(outputs, by_path, where, patterns)
+
+    def notes(self) -> list[str]:
+        return []
 
     def paths_in(self, name: str, value: Any) -> list[str]:
         return []
@@ -185,55 +180,3 @@ def _is_json(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _below(produced: Mapping[str, Any], name: str | None) -> dict[str, str]:
-    """What lies in a folder of this name; everything where there is none."""
-    if name is not None:
-        found = {
-            path: str(uri)
-            for path, uri in produced.items()
-            if name in PurePosixPath(path).parts[:-1]
-        }
-        if found:
-            return found
-    return {path: str(uri) for path, uri in produced.items()}
-
-
-def _one(
-    target: File, among: Mapping[str, str], produced: Mapping[str, Any], where: str
-) -> Delivery:
-    wanted = PurePosixPath(target.path).name
-    found = [path for path in among if PurePosixPath(path).name == wanted]
-    if len(found) != 1:
-        many = f"{len(found)} files" if found else "no file"
-        raise TakedaError(f"{where}: the run made {many} named {wanted}. {_listing(produced)}")
-    return Delivery(among[found[0]], target)
-
-
-def _directory(
-    target: File,
-    name: str | None,
-    among: Mapping[str, str],
-    produced: Mapping[str, Any],
-    where: str,
-) -> list[Delivery]:
-    """All that lies in the folder of the output's name or, without one, of the directory's own."""
-    if not target.is_directory:
-        return []
-    for folder in (name, PurePosixPath(target.path).name):
-        for path, uri in among.items():
-            parts = PurePosixPath(path).parts[:-1]
-            if folder in parts:
-                below = len(parts) - parts.index(folder)
-                return [Delivery(uri.rsplit("/", below)[0] + "/", target, is_directory=True)]
-    raise TakedaError(
-        f"{where}: the run made no folder named {name or PurePosixPath(target.path).name}. "
-        f"{_listing(produced)}"
-    )
-
-
-def _listing(produced: Mapping[str, Any]) -> str:
-    names = sorted(produced)
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"It made {', '.join(names[:_MAX_LISTED])}{more}" if names else "It made nothing"

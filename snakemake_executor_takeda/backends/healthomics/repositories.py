@@ -31,11 +31,11 @@ class Place:
     revision: str
     """A tag, a branch or a whole commit id."""
     path: str
-    """Inside the repository, without `..`."""
+    """Of a file or directory inside the repository, without `..`; empty for its root."""
 
 
 def parse(handoff: str, where: str) -> Place:
-    """Read `git+https://host/owner/name@revision#path`. Raises TakedaError for what is none, or is
+    """Read `git+https://host/owner/name@revision#path`, or without a path. Raises TakedaError for what is none, or is
     no path inside the repository, or would be an option to git."""
 
     def wrong(why: str) -> TakedaError:
@@ -62,8 +62,8 @@ def parse(handoff: str, where: str) -> Place:
     if not _REVISION.fullmatch(revision) or ".." in revision or revision.endswith((".lock", "/")):
         raise wrong(f"{revision!r} is no tag, branch or commit")
     parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise wrong("after # comes the path of the main file inside the repository")
+    if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise wrong("after # comes the path of the workflow inside the repository")
     if ".git" in parts:
         raise wrong("the main file does not lie in .git")
     return Place(url, revision, path)
@@ -80,13 +80,13 @@ class Repositories:
         self._known: dict[tuple[str, str], Path] = {}
 
     def file(self, place: Place, where: str) -> Path:
-        """The main file on this machine. Raises TakedaError."""
+        """The workflow's file or directory on this machine. Raises TakedaError."""
         key = (place.url, place.revision)
         if key not in self._known:
             self._known[key] = self._checkout(place, where)
         root = self._known[key]
         path = root / place.path
-        if not path.is_file():
+        if not path.exists():
             raise TakedaError(f"{where}: {place.url} at {place.revision} has no file {place.path}")
         return path
 

@@ -149,11 +149,12 @@ def merged_settings(
 ) -> dict[str, Any] | None:
     """What the target says and what workflow and rule ask for, as one. None for nothing.
 
-    Raises TakedaError where they differ.
+    The target's engine version comes before the one that fits the workflow. Raises TakedaError where
+    they differ otherwise.
     """
     found = dict(of_target or {})
     for name, value in asked.items():
-        if found.setdefault(name, value) != value:
+        if found.setdefault(name, value) != value and name != "engineVersion":
             raise TakedaError(
                 f"{where}: engine setting {name}: the rule or its workflow asks for {value!r}, "
                 f"target {target} says {found[name]!r}; leave out one of them"

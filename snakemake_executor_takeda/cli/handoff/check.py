@@ -49,6 +49,8 @@ class _Handoff:
     handoff: str
     jobs: int = 0
     mistakes: dict[Mistake, int] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+    """What HealthOmics would not do as the workflow has it; no mistakes of the rule."""
 
 
 def _run_check(args: argparse.Namespace) -> int:
@@ -87,6 +89,8 @@ def _checked(plan: Plan) -> list[_Handoff]:
         one = found.setdefault((job.rule, handoff), _Handoff(job.rule, job.source_line, handoff))
         one.jobs += 1
         try:
+            if one.jobs == 1:
+                one.notes = definitions.of(job).notes()
             prepare(job, definitions, in_s3=plan.in_s3)
         except Mistakes as error:
             for mistake in error.found:
@@ -102,6 +106,8 @@ def _show(plan: Plan, handoffs: Iterable[_Handoff]) -> None:
     for note in plan.notes:
         print(f"takeda: {note}", file=sys.stderr)
     for one in handoffs:
+        for note in one.notes:
+            print(f"takeda: {_short(one.line)}: {one.handoff}: {note}", file=sys.stderr)
         for mistake, jobs in one.mistakes.items():
             few = f" (in {jobs} of {one.jobs} jobs)" if jobs < one.jobs else ""
             print(f"{_short(one.line)}: rule {one.rule}: {mistake.message}{few}")
@@ -127,6 +133,7 @@ def _facts(plan: Plan, handoffs: Iterable[_Handoff]) -> dict[str, Any]:
                 **place(one.line),
                 "handoff": one.handoff,
                 "jobs": one.jobs,
+                "notes": one.notes,
                 "mistakes": [
                     {
                         "name": mistake.name,

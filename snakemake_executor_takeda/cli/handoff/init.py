@@ -85,11 +85,12 @@ def _check(definition: Definition, values: Mapping[str, Any]) -> None:
 
 def _warnings(definition: Definition) -> Iterator[str]:
     """What would keep HealthOmics from running it; a plain run may still."""
-    if not definition.signature().outputs:
+    if definition.lists_outputs and not definition.signature().outputs:
         yield (
             f"workflow {definition.name} has no outputs, and so its rule makes nothing; "
             "add `output { … }` to it, with what other rules need"
         )
+    yield from definition.notes()
     try:
         definition.package({})
     except TakedaError as error:
@@ -101,7 +102,8 @@ def render(
 ) -> str:
     """The text of the rule; `values` by input name."""
     signature = definition.signature()
-    lines = [*_inputs(definition, signature, values), *_outputs(signature, rule)]
+    made = _outputs(signature, rule) if definition.lists_outputs else _published(rule)
+    lines = [*_inputs(definition, signature, values), *made]
     by_section: dict[str, list[_Line]] = {"input": [], "output": [], "params": []}
     for line in lines:
         by_section[line.section].append(line)
@@ -114,6 +116,10 @@ def render(
             shut = "" if any(line.active for line in members) else "# "
             text.append(f"    {shut}{section}:")
             text += [f"        {line.declared}" for line in members]
+    if hidden := sum(
+        one.hidden and not one.required and one.name not in values for one in signature.inputs
+    ):
+        text += [f"    # {hidden} more params are hidden by the workflow's author: see --json"]
     if signature.nested:
         text += [
             f"    # Inputs of its calls may be set as params, too: {_nested(signature)}",
@@ -163,7 +169,8 @@ def _inputs(
             for path in dict.fromkeys(definition.paths_in(entry.name, values[entry.name])):
                 yield _Line("input", True, _storage(path), f"in `{entry.name}`")
     for entry in entries:
-        yield _input(definition, entry, values)
+        if not entry.hidden or entry.required or entry.name in values:
+            yield _input(definition, entry, values)
 
 
 def _input(definition: Definition, entry: Entry, values: Mapping[str, Any]) -> _Line:
@@ -210,10 +217,24 @@ def _outputs(signature: Signature, rule: str) -> Iterator[_Line]:
         yield _Line("output", True, f"{name}={value}", comment, words)
 
 
+def _published(rule: str) -> Iterator[_Line]:
+    """Of a workflow that names no outputs: all that it publishes, to begin with."""
+    value = f'directory("results/{rule}/published")'
+    comment = "name what other rules need, such as vcf=…, and its glob below"
+    yield _Line("output", True, f"published={value}", comment)
+    yield _Line(
+        "params",
+        True,
+        'handoff_outputs={"published": "."}',
+        "globs by output name, below what the pipeline publishes",
+        "--handoff-outputs {params.handoff_outputs:q} --output-dir published={output.published:q}",
+    )
+
+
 def _about(entry: Entry) -> str:
     default = f" = {entry.default}" if entry.default is not None else ""
-    said = f"{entry.type}{default}"
-    return f"{said}: {entry.description}" if entry.description else said
+    said = f"{entry.type}{default}".strip()
+    return ": ".join(part for part in (said, entry.description) if part)
 
 
 def _nested(signature: Signature) -> str:

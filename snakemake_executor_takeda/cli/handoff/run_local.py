@@ -65,6 +65,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     local.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="keep logs and intermediate files here"
     )
+    local.add_argument(
+        "--profile", metavar="NAMES", help="profile(s) of a Nextflow pipeline, with commas"
+    )
     local.add_argument("--verbose", action="store_true", help="show the engine's progress")
     local.set_defaults(run=_run_local, parser=local)
 
@@ -93,7 +96,7 @@ def _run_local(args: argparse.Namespace) -> int:
         ),
     )
     refuse([*mistakes, *workflow.output_mistakes(wanted, "", patterns)])
-    wish = local_runs.Wish(args.runner, args.cores, args.verbose)
+    wish = local_runs.Wish(args.runner, args.cores, args.verbose, args.profile)
     with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
         try:
             produced = local_runs.run(workflow, given, run_dir, wish)
@@ -219,7 +222,8 @@ def _place(delivery: Delivery, *, move: bool) -> None:
 
 
 def _show(path: Path, task: str, reason: str, log_tail: Sequence[str]) -> None:
-    print(f"takeda: {path}: task {task}: {reason}", file=sys.stderr)
+    what = f"task {task}: {reason}" if task else reason
+    print(f"takeda: {path}: {what}", file=sys.stderr)
     if log_tail:
         print("last lines of its standard error:", file=sys.stderr)
         for line in log_tail:

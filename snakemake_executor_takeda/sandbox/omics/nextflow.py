@@ -17,7 +17,7 @@ from snakemake_executor_takeda.values import TakedaError
 EXPORTS: Final = ("pubdir", "output")
 """Directories below `/mnt/workflow` whose files are exported, under these names."""
 TRACE: Final = "trace.txt"
-_FIELDS: Final = "task_id,hash,name,status,exit,submit,start,complete,cpus,memory,container,peak_rss,%cpu,workdir"
+TRACE_FIELDS: Final = "task_id,hash,name,status,exit,submit,start,complete,cpus,memory,container,peak_rss,%cpu,workdir"
 _STATES: Final = {
     "COMPLETED": "COMPLETED",
     "CACHED": "COMPLETED",
@@ -62,7 +62,7 @@ def command(main: Path, directory: Path, *, docker: bool, settings: Mapping[str,
     config.write_text(
         "trace {\n"
         "  enabled = true\n  overwrite = true\n  raw = true\n"
-        f"  file = '{directory / TRACE}'\n  fields = '{_FIELDS}'\n"
+        f"  file = '{directory / TRACE}'\n  fields = '{TRACE_FIELDS}'\n"
         "}\n"
         f"docker.enabled = {str(docker).lower()}\n"
     )
