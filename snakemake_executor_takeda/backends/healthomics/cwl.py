@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +89,12 @@ def spelt(name: str, known: Mapping[str, _Named]) -> _Named | None:
     return found[0] if len(found) == 1 else None
 
 
+def split(given: str) -> tuple[str, str]:
+    """`main.cwl#align` → the path and `align`, one of several processes in a file."""
+    found = re.fullmatch(r"(.*\.cwl)#([^#]*)", given, re.DOTALL)
+    return (found[1], found[2]) if found else (given, "")
+
+
 def load(path: Path, fragment: str = "") -> Workflow:
     """Parse and check a document and all it refers to.
 
@@ -145,6 +151,21 @@ def load_tool(
     `construct` makes the objects of tools. Raises TakedaError.
     """
     require()
+    fetching = _Fetching()
+    try:
+        tool = _load(path, fragment, construct, fetching)
+    except TakedaError:
+        if not _use_extensions(fetching.texts.values()):
+            raise
+        tool = None
+    if tool is None or _use_extensions(fetching.texts.values()):
+        tool = _load(path, fragment, construct, fetching)
+    return tool, fetching.texts
+
+
+def _load(
+    path: Path, fragment: str, construct: Callable[..., Any] | None, fetching: _Fetching
+) -> Any:
     from cwltool.context import LoadingContext
     from cwltool.errors import (
         GraphTargetMissingException,
@@ -155,7 +176,6 @@ def load_tool(
     from cwltool.workflow import default_make_tool
     from schema_salad.exceptions import SchemaSaladException
 
-    fetching = _Fetching()
     # No JavaScript is tried, no ontology loaded, and a field of HealthOmics' own is no mistake.
     context = LoadingContext(
         {
@@ -170,7 +190,7 @@ def load_tool(
     uri = path.resolve().as_uri() + (f"#{fragment}" if fragment else "")
     with quiet():
         try:
-            tool = load_by_cwltool(uri, context)
+            return load_by_cwltool(uri, context)
         except (
             SchemaSaladException,
             WorkflowException,
@@ -186,7 +206,6 @@ def load_tool(
                     "beside the workflow and refer to that"
                 ) from None
             raise TakedaError(f"{path} is not valid CWL: {_findings(error)}") from None
-    return tool, fetching.texts
 
 
 def require() -> None:
@@ -244,7 +263,6 @@ class _Fetching:
                     return False
                 return bool(super().check_exists(url))
 
-        _use_extensions()
         return Fetcher(cache, None)
 
 
@@ -257,11 +275,13 @@ def local_path(uri: str) -> Path | None:
 _extended = False
 
 
-def _use_extensions() -> None:
-    """cwltool's extensions: HealthOmics takes its Loop and its CUDARequirement."""
+def _use_extensions(texts: Iterable[str]) -> bool:
+    """Let the parser know cwltool's own requirements, of which HealthOmics takes Loop and CUDA's, where
+    a document has any; it is read anew then. True where they were not known before.
+    """
     global _extended  # noqa: PLW0603
-    if _extended:
-        return
+    if _extended or not any("commonwl.org/cwltool" in text for text in texts):
+        return False
     from importlib.resources import files
 
     from cwltool.process import use_custom_schema
@@ -270,6 +290,7 @@ def _use_extensions() -> None:
         text = files("cwltool").joinpath(name).read_text("utf-8")
         use_custom_schema(version, "http://commonwl.org/cwltool", text)
     _extended = True
+    return True
 
 
 def _refuse_operations(process: Mapping[str, Any], path: Path) -> None:

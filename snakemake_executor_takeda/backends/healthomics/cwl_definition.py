@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,21 @@ class CwlDefinition:
             "CWL",
             workflow.version,
             tuple(
-                _entry(one, one.required, None if one.default is None else json.dumps(one.default))
-                for one in workflow.inputs.values()
+                _entry(one, one.required, self._default(one)) for one in workflow.inputs.values()
             ),
             tuple(_entry(one, not one.type.optional) for one in workflow.outputs.values()),
             description=workflow.description,
         )
+
+    def _default(self, one: cwl.Input) -> str | None:
+        """As JSON; a file by its path from the document's folder."""
+        if one.default is None:
+            return None
+        if one.type.is_path and isinstance(one.default, Mapping):
+            place = cwl.local_path(str(one.default.get("location", "")))
+            if place is not None:
+                return json.dumps(os.path.relpath(place, self.path.resolve().parent))
+        return json.dumps(one.default)
 
     def parameters(
         self,
@@ -110,7 +120,7 @@ def open_definition(path: Path, fragment: str = "") -> Definition:
 
 def _entry(one: cwl.Input | cwl.Output, required: bool, default: str | None = None) -> Entry:
     kind, beside = one.type.entry_kind, tuple(_suffixes(one.type))
-    return Entry(one.name, str(one.type), kind, required, default, one.description, beside)
+    return Entry(one.name, str(one.type), kind, required, default, one.description, beside=beside)
 
 
 def _suffixes(wanted: Type) -> Sequence[str]:

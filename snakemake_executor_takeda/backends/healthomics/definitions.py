@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics import (
+    cwl,
     input_json,
     produced_files,
     repositories,
@@ -24,17 +24,11 @@ from snakemake_executor_takeda.values import UNKNOWN, JobSpec, TakedaError
 def open_definition(path: Path) -> Definition:
     """Read a workflow by the kind of its file, or a pipeline in a directory. Raises TakedaError for what
     is no workflow."""
-    file, fragment = _split(str(path))
+    file, fragment = cwl.split(str(path))
     opener = _OPENERS.get(_suffix(Path(file)))
     if opener is None:
         raise TakedaError(f"{path} is no workflow that can be handed off: {_KINDS}")
     return opener(Path(file), fragment)
-
-
-def _split(given: str) -> tuple[str, str]:
-    """`main.cwl#align` → `main.cwl` and `align`, one of several processes in a file."""
-    found = re.fullmatch(r"(.*\.cwl)#([^#]*)", given, re.DOTALL)
-    return (found[1], found[2]) if found else (given, "")
 
 
 def _suffix(path: Path) -> str:
@@ -106,7 +100,7 @@ class Definitions:
                     "asks there before it starts anything"
                 )
             return self._ready2run(given, job.source_line)
-        file, fragment = _split(given)
+        file, fragment = cwl.split(given)
         path: Path | None
         if file.startswith(repositories.PREFIX):
             path = self._repositories.file(

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from snakemake_executor_takeda.backends.healthomics import cwl
 from snakemake_executor_takeda.sandbox.omics import limits, nextflow
 from snakemake_executor_takeda.sandbox.omics.answers import invalid
 from snakemake_executor_takeda.values import TakedaError
 
-_SUFFIXES: Final = {"WDL": ".wdl", "WDL_LENIENT": ".wdl", "NEXTFLOW": ".nf"}
+_SUFFIXES: Final = {"WDL": ".wdl", "WDL_LENIENT": ".wdl", "NEXTFLOW": ".nf", "CWL": ".cwl"}
 """Engine → how its definition's files end."""
 
 
@@ -49,11 +50,6 @@ def check_request(params: Mapping[str, Any]) -> None:
         raise invalid(
             f"definitionZip is larger than {limits.DEFINITION_ZIP_BYTES} bytes; use definitionUri"
         )
-    if params.get("engine") == "CWL":
-        raise invalid(
-            "the sandbox runs WDL by miniwdl and Nextflow where there is one; it has no engine CWL: "
-            "test that workflow on HealthOmics itself"
-        )
     if len(params.get("tags", {})) > limits.TAGS:
         raise invalid(f"a workflow has at most {limits.TAGS} tags")
     if len(params.get("readmeMarkdown", "").encode()) > limits.README_BYTES:
@@ -76,14 +72,17 @@ def unpack(packed: bytes, directory: Path) -> None:
                 else:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(entry))
+                    if entry.external_attr >> 16 & 0o111:
+                        target.chmod(0o755)  # A Nextflow pipeline's bin/ has programs.
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError) as error:
         raise TakedaError(f"the definition is no readable zip: {error}") from error
 
 
 def inspect(directory: Path, engine: str | None, main: str | None) -> Inspected:
     """Raises TakedaError with what is wrong."""
-    path = _main_file(directory, engine, main)
-    inside = path.relative_to(directory).as_posix()
+    file, fragment = cwl.split(main or "")
+    path = _main_file(directory, engine, file or None)
+    inside = path.relative_to(directory).as_posix() + (f"#{fragment}" if fragment else "")
     if engine is None:
         engine = next((word for word, end in _SUFFIXES.items() if end == path.suffix), "WDL")
     if engine == "NEXTFLOW":
@@ -92,7 +91,7 @@ def inspect(directory: Path, engine: str | None, main: str | None) -> Inspected:
 
     from snakemake_executor_takeda.backends.healthomics import wdl
 
-    workflow = wdl.load(path)
+    workflow = cwl.load(path, fragment) if engine == "CWL" else wdl.load(path)
     template: dict[str, dict[str, Any]] = {
         one.name: {"description": one.description[:256], "optional": not one.required}
         for one in workflow.inputs.values()

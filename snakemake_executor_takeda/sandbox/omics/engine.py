@@ -31,7 +31,9 @@ RESULT = "result.json"
 EXPORTED = "exported.txt"
 """The URI of each object that was, or was about to be, exported: a line each."""
 RUN = "run"
-"""Where miniwdl works, below the run's directory."""
+"""Where miniwdl or cwltool works, below the run's directory."""
+OUT = "out"
+"""Where it gathers the outputs, below that."""
 
 
 class RunFailed(Exception):
@@ -51,6 +53,8 @@ def main(directory: Path) -> int:
         if request["engine"] == "NEXTFLOW":
             result["engineVersion"] = nextflow.version()
             _run_nextflow(directory, request, storage)
+        elif request["engine"] == "CWL":
+            _run_cwl(directory, request, storage)
         else:
             _run_wdl(directory, request, storage)
     except RunFailed as failure:
@@ -262,7 +266,7 @@ def _localise(
 
 def _export_wdl(storage: Storage, produced: Mapping[str, Any], directory: Path, base: str) -> None:
     """Upload what miniwdl gathered below `out/` to `out/` of the run, and list it."""
-    out = directory / RUN / "out"
+    out = directory / RUN / OUT
 
     def upload(path: Path) -> str:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
@@ -279,6 +283,62 @@ def _export_wdl(storage: Storage, produced: Mapping[str, Any], directory: Path, 
         if isinstance(value, dict):
             return {key: rewrite(item) for key, item in value.items()}
         return value
+
+    listing = directory / "outputs.json"
+    listing.write_text(json.dumps(rewrite(dict(produced)), indent=2))
+    storage.export(listing, aws.join_s3_uri(base, "logs", "outputs.json"))
+
+
+def _run_cwl(directory: Path, request: Mapping[str, Any], storage: Storage) -> None:
+    from snakemake_executor_takeda.backends.healthomics import cwl
+    from snakemake_executor_takeda.sandbox import cwl_run
+
+    def localise(value: Any) -> Any:
+        if isinstance(value, list):
+            return [localise(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: localise(item) for key, item in value.items()}
+        if value.get("class") in ("File", "Directory") and "location" in value:
+            whole = value["class"] == "Directory"
+            found["location"] = storage.fetch(str(value["location"]), directory=whole)
+        return found
+
+    try:
+        file, fragment = cwl.split(request["definition"])
+        workflow = cwl.load(Path(file), fragment)
+        parameters = localise(request["parameters"])
+        _fail_if_asked(request, "task", workflow.name, directory)
+        produced = cwl_run.run_workflow(
+            workflow, parameters, directory / RUN, runner=request["runner"], verbose=True
+        )
+    except TakedaError as error:
+        raise RunFailed("WORKFLOW_RUN_FAILED", str(error)) from error
+    except WorkflowFailed as failure:
+        for line in failure.log_tail:
+            print(f"{failure.task}: {line}", file=sys.stderr)
+        raise RunFailed(_task_reason(failure.exit_code), str(failure)) from failure
+    _fail_if_asked(request, "export")
+    storage.check_unmodified()
+    _export_cwl(storage, produced, directory, request["run_output_uri"])
+
+
+def _export_cwl(storage: Storage, produced: Mapping[str, Any], directory: Path, base: str) -> None:
+    """Upload what cwltool gathered, and list it as HealthOmics does: by output name, files as objects."""
+    out = (directory / RUN / OUT).resolve()
+    for file in _files(out):
+        storage.export(file, aws.join_s3_uri(base, "out", file.relative_to(out).as_posix()))
+
+    def rewrite(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rewrite(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        found = {key: rewrite(item) for key, item in value.items()}
+        if value.get("class") in ("File", "Directory"):
+            name = Path(value["location"]).resolve().relative_to(out).as_posix()
+            found["location"] = aws.join_s3_uri(base, "out", name)
+        return found
 
     listing = directory / "outputs.json"
     listing.write_text(json.dumps(rewrite(dict(produced)), indent=2))
