@@ -32,10 +32,10 @@ class Entry:
     """Of an output: False where a run may leave it empty."""
     default: str | None = None
     description: str = ""
-    hidden: bool = False
-    """True where the workflow's author keeps it from most users."""
     beside: tuple[str, ...] = ()
     """What is added to a file's name for those that have to lie beside it, and are listed after it."""
+    hidden: bool = False
+    """True where the workflow's author keeps it from most users."""
 
 
 @dataclass(frozen=True)

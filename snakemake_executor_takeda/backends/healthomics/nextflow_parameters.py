@@ -146,6 +146,8 @@ class _Reading:
             for one in self.pipeline.schema.violations(known):
                 if one.param in told or given.get(one.param) is UNKNOWN:
                     continue
+                if one.param not in given and self._has_default(one.param):
+                    continue  # What a schema requires, a config may give.
                 if one.param in given:
                     self._mistake(f"param `{one.param}` {one.message}", one.param, None, one.wanted)
                 else:
@@ -162,6 +164,10 @@ class _Reading:
             elif given[param.name] is not UNKNOWN and not _has_type(given[param.name], param.type):
                 message = f"param `{param.name}` wants {param.type}, not {given[param.name]!r}"
                 self._mistake(message, param.name, param)
+
+    def _has_default(self, name: str) -> bool:
+        param = self.pipeline.params.get(name)
+        return param is not None and param.default not in (None, "")
 
     def _fitted(self, param: Param, value: Any) -> Any:
         kind = file_kind(param)

@@ -38,7 +38,7 @@ CONFIG = "nextflow.config"
 MAIN = "main.nf"
 
 _IGNORED = frozenset({".git", ".snakemake", ".nf-test", "__pycache__", ".pytest_cache", ".venv"})
-_IGNORED_AT_TOP = frozenset({"work", "results", ".DS_Store", ".takeda"})
+_IGNORED_AT_TOP = frozenset({"work", "results", ".takeda", ".github", ".devcontainer", ".vscode"})
 _MENTIONED = re.compile(r"\bparams\.([A-Za-z_]\w*)\b(?!\s*\()")
 _TYPED = re.compile(r"(\w+)\s*:\s*([A-Z][\w<>, ]*\??)\s*(=)?\s*")
 _TYPES = {bool: "Boolean", int: "Integer", float: "Float", str: "String", list: "List", dict: "Map"}
@@ -136,7 +136,8 @@ def load(path: Path) -> Pipeline:
     _refuse_dsl1(main_text, root / main)
     manifest = {name: one.value for name, one in config.below("manifest").items()}
     schema = read_schema(root / NAME)
-    name = _text(manifest, "name") or (schema.title.split() or [""])[0] or root.name
+    title = schema.title.split() if schema else []
+    name = _text(manifest, "name") or (title[0] if title else root.name)
     return Pipeline(
         root=root,
         main=main,

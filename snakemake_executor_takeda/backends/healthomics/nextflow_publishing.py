@@ -23,10 +23,16 @@ from snakemake_executor_takeda.backends.healthomics.nextflow_text import (
 
 EXPORT_DIRECTORY = "/mnt/workflow/pubdir"
 EXPORTED = (EXPORT_DIRECTORY, "/mnt/workflow/output")
+_MAX_SHOWN = 80
 OUTDIR = "outdir"
 """The param that nf-core's pipelines publish below."""
 
-_PARAM = re.compile(r"(?:file\()?[\"']{0,3}(?:\$\{)?\$?(?:file\()?params\.(\w+)")
+# `params.x`, `params.x + …`, `file(params.x)`; and at the head of a text, `"${params.x}/…"`. Not
+# `params.x ? … : …`, where the param decides only.
+_BARE_PARAM = re.compile(r"(?:file\(\s*)?params\.(\w+)\s*\)?\s*(?:\+.*)?", re.DOTALL)
+_TEXT_PARAM = re.compile(
+    r"\"{1,3}\$(?:\{\s*(?:file\(\s*)?params\.(\w+)\s*\)?\s*\}|params\.(\w+))(?:[/\"]|$)"
+)
 _PROCESS = re.compile(r"process\s+(\w+)")
 
 
@@ -73,6 +79,11 @@ class Publishing:
         """Params that published paths begin with: set to the export directory for a run."""
         return tuple(dict.fromkeys(one.path for one in self.places if one.kind is Kind.PARAM))
 
+    def _is_told(self, expression: str) -> bool:
+        """Whether all an expression may come to begins with a param that is set for a run."""
+        heads = [found[1] or found[2] for found in _TEXT_PARAM.finditer(expression)]
+        return bool(heads) and all(head in self.params for head in heads)
+
     def config(self, export_directory: str = EXPORT_DIRECTORY) -> str:
         """Settings that bring what a process publishes below the launch directory to the exported one.
 
@@ -96,9 +107,9 @@ class Publishing:
                     f"{one.place}: publishes to {one.path}, which HealthOmics does not export: begin the "
                     "path with a param such as ${params.outdir}"
                 )
-            elif one.kind is Kind.COMPUTED:
+            elif one.kind is Kind.COMPUTED and not self._is_told(one.path):
                 found.append(
-                    f"{one.place}: whether HealthOmics exports what is published to {one.path} cannot be "
+                    f"{one.place}: whether HealthOmics exports what is published to {_short(one.path)} cannot be "
                     f"told: it does below {EXPORT_DIRECTORY}"
                 )
             elif one.kind is Kind.RELATIVE:
@@ -220,8 +231,8 @@ def _inside_closure(value: Text) -> Text:
 
 def _published(path: Text, place: str) -> Published:
     text = path.stripped().clean
-    if found := _PARAM.match(text):
-        return Published(Kind.PARAM, found[1], place)
+    if found := _BARE_PARAM.fullmatch(text) or _TEXT_PARAM.match(text):
+        return Published(Kind.PARAM, next(one for one in found.groups() if one), place)
     value: Any = literal(path)
     inside = value if isinstance(value, str) else text.strip("\"'")
     if not isinstance(value, str) and (text[:1] not in "\"'" or inside.startswith("$")):
@@ -231,6 +242,11 @@ def _published(path: Text, place: str) -> Published:
     if inside.startswith("/") or "://" in inside:
         return Published(Kind.ELSEWHERE, inside, place)
     return Published(Kind.RELATIVE, inside, place)
+
+
+def _short(expression: str) -> str:
+    text = " ".join(expression.split())
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _once(places: Iterable[Published]) -> list[Published]:

@@ -120,10 +120,13 @@ def _groups(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _said(errors: Any, properties: Mapping[str, Property]) -> Iterator[Violation]:
+    missing: set[str] = set()
     for error in sorted(errors, key=lambda one: [str(part) for part in one.path]):
         if error.validator == "required" and not error.path:
+            # One error for each name, which says it in its message only.
             for name in error.validator_value:
-                if name not in error.instance:
+                if name not in error.instance and name not in missing:
+                    missing.add(name)
                     wanted = properties[name].says if name in properties else ""
                     yield Violation(name, f"the pipeline requires `{name}`", wanted)
             continue

@@ -19,7 +19,7 @@ _BLOCK = re.compile(
 _ASSIGNMENT = re.compile(r"(?P<path>[A-Za-z_$][\w.$]*(?:\[[^\]]*\])?)\s*=(?![=~])\s*")
 _NUMBER = re.compile(r"-?\d[\d_]*(\.\d+)?([eE][-+]?\d+)?[LlGgFfDd]?")
 # A statement goes on in the next line after one of these, or before one.
-_GOES_ON_AFTER = re.compile(r"(?:[=,?:+*/&|.<>-]|\b(?:in|as|instanceof))\s*\Z")
+_GOES_ON_AFTER = re.compile(r"(?:[=,:+*/&|.<>-]|\b(?:in|as|instanceof))\s*\Z")
 _GOES_ON_BEFORE = re.compile(r"\s*(?:\?|:|\.[A-Za-z_]|\+|&&|\|\||\|\s)")
 _BEFORE_SLASHY = "=(,[:~!&|{"
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b"}
@@ -170,7 +170,7 @@ def literal(text: Text) -> Any:
 
 def members(text: Text) -> list[tuple[str | None, Text]]:
     """The parts between commas, each with its name where it is `name: value`."""
-    found = []
+    found: list[tuple[str | None, Text]] = []
     for part in _split(text, ","):
         one = part.stripped()
         if not one.code:
