@@ -160,7 +160,6 @@ def test_a_run_here_sees_absolute_paths(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "a").write_text("")
     monkeypatch.chdir(tmp_path)
     assert LocalFiles().locate("a") == str(tmp_path / "a")
-    (tmp_path / "x.json").mkdir()
     assert look_up("x.json", [tmp_path]) is None
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / "x.json").write_text("{}")
