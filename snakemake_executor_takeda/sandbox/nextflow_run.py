@@ -108,6 +108,8 @@ def _local(value: Any, exports: str) -> Any:
         return value
     if isinstance(value, list):
         return [_local(one, exports) for one in value]
+    if isinstance(value, Mapping):
+        return {name: _local(one, exports) for name, one in value.items()}
     return value
 
 

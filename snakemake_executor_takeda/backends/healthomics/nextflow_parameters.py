@@ -14,6 +14,7 @@ from snakemake_executor_takeda.backends.healthomics.nextflow_publishing import E
 from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
 
 _PATHS = frozenset({"file-path", "directory-path", "path"})
+_MAX_DESCRIPTION = 256
 _JSON_TYPES = {"Integer": "integer", "Float": "number", "Boolean": "boolean", "String": "string"}
 
 
@@ -258,13 +259,12 @@ def _has_type(value: Any, kind: str) -> bool:
 
 def template(pipeline: Pipeline, given: Iterator[str] | Sequence[str]) -> dict[str, dict[str, Any]]:
     """HealthOmics' parameter template: runs may give no param that is not in it."""
-    found: dict[str, dict[str, Any]] = {
-        one.name: {
-            "description": f"{one.type}: {one.description}"[:256].strip(": "),
-            "optional": not one.required,
-        }
-        for one in pipeline.params.values()
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for one in pipeline.params.values():
+        found[one.name] = {"optional": not one.required}
+        # An empty one is refused.
+        if said := ": ".join(part for part in (one.type, one.description) if part):
+            found[one.name]["description"] = said[:_MAX_DESCRIPTION]
     for name in sorted({*given, *pipeline.publishing_params} - found.keys()):
-        found[name] = {"description": "", "optional": True}
+        found[name] = {"optional": True}
     return found

@@ -91,9 +91,10 @@ class Publishing:
         """
         if not self.redirects:
             return ""
+        written = re.sub(r"([\\\"'$])", r"\\\1", export_directory)
         lines = ["process {"]
         for one in self.redirects:
-            entries = ", ".join(entry.replace("{}", export_directory) for entry in one.entries)
+            entries = ", ".join(entry.replace("{}", written) for entry in one.entries)
             several = f"[{entries}]" if len(one.entries) > 1 else entries
             lines.append(f"    withName: '{one.process}' {{ publishDir = {several} }}")
         return "\n".join([*lines, "}", ""])

@@ -110,10 +110,8 @@ def _by_glob(glob: str, targets: Sequence[File], produced: Mapping[str, str]) ->
         return _tree(glob, targets[0], produced)
     found = sorted(path for path in produced if _matches(path, glob))
     if len(found) != len(targets):
-        raise _Unmatched(
-            f"the run published {_number(found)} that match {glob}, the rule wants {len(targets)}",
-            glob,
-        )
+        said = f"{glob} matches {_number(found)} of the run, the rule wants {len(targets)}"
+        raise _Unmatched(said, glob)
     if len(targets) == 1:
         return [Delivery(produced[found[0]], targets[0])]
     # In the order of a listing they could get each other's content: names decide.
@@ -231,7 +229,7 @@ def _literal_folder(glob: str) -> str:
 
 def _number(found: Sequence[str]) -> str:
     if not found:
-        return "no files"
+        return "no file"
     return f"{len(found)} file{'s' if len(found) > 1 else ''}"
 
 
