@@ -218,7 +218,7 @@ def test_a_run_that_is_being_cancelled_is_not_waited_for(
 ) -> None:
     """That it was told to end is written down; HealthOmics may say STOPPING for minutes."""
     first = go(controller(), wanted(workflow_id))
-    controller().ended(first, "CANCELLED")
+    controller().ended([first], "CANCELLED")
     again = go(controller(), wanted(workflow_id))
     assert again.run_id != first.run_id
     assert again.generation == 1
@@ -441,7 +441,7 @@ def test_the_journal_survives_and_raises_generations_after_an_end_only(tmp_path:
     assert other.latest(["r", "s"]) == {"r": Entry("r", 0, "name", "batch")}
     other.started(Entry("r", 0, "", run_id="7", uuid="u"))
     assert journal.latest(["r"])["r"] == Entry("r", 0, "name", "batch", "7", "u")
-    journal.ended("r", 0, "FAILED")
+    journal.ended([("r", 0)], "FAILED")
     journal.intend([Entry("r", 1, "name")])
     assert other.latest(["r"])["r"] == Entry("r", 1, "name")
     journal.close()

@@ -48,12 +48,12 @@ class Ending:
         assert handle.run_id is not None
         run = starter.run(handle.run_id, handle.uuid)
         if run is None:
-            starter.ended(handle, "DELETED")
+            starter.ended([handle], "DELETED")
             reason = f"run {handle.run_id} was deleted while it was watched"
             return Outcome(FailureKind.LOST, reason=reason)
         outcome = self._outcome(run, job, definition)
         if run["status"] != "COMPLETED":
-            starter.ended(handle, str(run["status"]))
+            starter.ended([handle], str(run["status"]))
         self._attach_log(run, job, outcome)
         return outcome
 

@@ -244,8 +244,7 @@ class HealthOmicsBackend:
             ThreadPoolExecutor(8, thread_name_prefix="takeda-cancel") as pool,
         ):
             # Written down first: whoever starts the pipeline again must not wait for these runs.
-            for handle in handles:
-                self._starter.ended(handle, "CANCELLED")
+            self._starter.ended(handles, "CANCELLED")
             self._cancel({one for one in handles if one.batch_id is None}, pool)
             self._cancel_batches({one.batch_id for one in handles if one.batch_id})
             self._tell_losses([one.run_id for one in handles if one.run_id], len(handles))
@@ -464,15 +463,20 @@ class HealthOmicsBackend:
                 waiting.setdefault(handle.batch_id, {})[handle.setting_id] = watched
         for batch_id, settings in waiting.items():
             found_places = batches.places(self._omics, batch_id, settings, self._looks.counted)
+            begun, refused = [], []
             for setting, found in found_places.items():
                 watched = settings[setting]
                 assert watched.handle is not None
                 if isinstance(found, Outcome):
-                    self._starter.ended(watched.handle, "FAILED")
+                    refused.append(watched.handle)
                     watched.refusal = found
                 else:
                     watched.handle = replace(watched.handle, run_id=found.run_id, uuid=found.uuid)
-                    self._starter.started(watched.handle)
+                    begun.append(watched.handle)
+            if refused:
+                self._starter.ended(refused, "FAILED")
+            if begun:
+                self._starter.started(begun)
 
     def _statuses(self, wanted: set[str]) -> dict[str, str]:
         """Status by run id: one listing for all; single questions only for what it does not show."""

@@ -87,23 +87,27 @@ class Journal:
                 [(e.request, e.generation, e.run_name, e.batch_name, now) for e in entries],
             )
 
-    def started(self, entry: Entry) -> None:
-        """Write down the run that an entry names; it need not have been intended here."""
+    def started(self, *entries: Entry) -> None:
+        """Write down the runs that entries name; they need not have been intended here."""
         now = time.time()
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 f"insert into handoff ({_COLUMNS}, intent_at, answered_at) "  # noqa: S608 - names only
                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set "
                 "run_id = excluded.run_id, uuid = excluded.uuid, answered_at = excluded.answered_at",
-                (*(getattr(entry, one.name) for one in fields(Entry)), now, now),
+                [
+                    (*(getattr(entry, one.name) for one in fields(Entry)), now, now)
+                    for entry in entries
+                ],
             )
 
-    def ended(self, request: str, generation: int, status: str) -> None:
-        """Write down that a run will not do its work: only now may there be a next generation."""
+    def ended(self, runs: Iterable[tuple[str, int]], status: str) -> None:
+        """Write down that runs, by request and generation, will not do their work: only now may there be a
+        next generation."""
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "update handoff set status = ? where request = ? and generation = ?",
-                (status, request, generation),
+                [(status, request, generation) for request, generation in runs],
             )
 
     def close(self) -> None:

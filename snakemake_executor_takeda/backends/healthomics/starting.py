@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +150,7 @@ class Starter:
                 if taken == _MAX_TAKEN:
                     # It is no token's conflict, but one of the workflow.
                     raise SubmissionError(FailureKind.CONFIGURATION, str(conflict)) from conflict
-                self._journal.ended(request.key, generation, "DELETED")
+                self._journal.ended([(request.key, generation)], "DELETED")
                 generation += 1
                 continue
             handle = self._answered(wanted, generation, reply)
@@ -185,21 +185,18 @@ class Starter:
             for request, generation in requests
         ]
 
-    def started(self, handle: Handle, run_name: str = "") -> None:
-        """Write down the run of a handle."""
+    def started(self, handles: Iterable[Handle], run_name: str = "") -> None:
+        """Write down the runs of handles."""
         self._journal.started(
-            Entry(
-                handle.request,
-                handle.generation,
-                run_name,
-                run_id=handle.run_id,
-                uuid=handle.uuid,
+            *(
+                Entry(one.request, one.generation, run_name, run_id=one.run_id, uuid=one.uuid)
+                for one in handles
             )
         )
 
-    def ended(self, handle: Handle, status: str) -> None:
-        """Write down that the run did not do its work, so that the next request starts another."""
-        self._journal.ended(handle.request, handle.generation, status)
+    def ended(self, handles: Iterable[Handle], status: str) -> None:
+        """Write down that runs did not do their work, so that the next request starts another."""
+        self._journal.ended([(one.request, one.generation) for one in handles], status)
 
     def run(self, run_id: str, uuid: str | None) -> Mapping[str, Any] | None:
         """GetRun's answer; None for a run that was deleted, its id perhaps given to another since."""
@@ -221,7 +218,7 @@ class Starter:
         if run is not None and _does(wanted, run):
             return Handle(entry.request, entry.generation, entry.run_id, entry.uuid, adopted=True)
         status = "DELETED" if run is None else str(run["status"])
-        self._journal.ended(entry.request, entry.generation, status)
+        self._journal.ended([(entry.request, entry.generation)], status)
         return entry.generation + 1
 
     def _among(
@@ -238,7 +235,7 @@ class Starter:
             if its < generation:
                 continue  # Its end, or that it is being cancelled, is written down.
             handle = Handle(wanted.request.key, its, run["id"], run.get("uuid"), adopted=True)
-            self.started(handle, wanted.request.run_name)
+            self.started([handle], wanted.request.run_name)
             return handle
         return None
 
@@ -317,14 +314,14 @@ class Starter:
         # Without tags in the answer there is no telling whose run it is.
         is_new = reply.get("tags", {}).get(RUN_TAG) == self._run_tag
         handle = Handle(request.key, generation, reply["id"], reply.get("uuid"), adopted=not is_new)
-        self.started(handle, request.run_name)
+        self.started([handle], request.run_name)
         if is_new:
             return handle
         run = self.run(reply["id"], None)
         if run is not None and _does(wanted, run):
             return handle
         status = "DELETED" if run is None else str(run["status"])
-        self._journal.ended(request.key, generation, status)
+        self._journal.ended([(request.key, generation)], status)
         return None
 
     def _call(
