@@ -25,6 +25,7 @@ from snakemake_executor_takeda.backends.healthomics.requests import merged_setti
 from snakemake_executor_takeda.cli import main
 from snakemake_executor_takeda.values import UNKNOWN, File, NamedFiles, TakedaError
 from tests.healthomics.conftest import job
+from tests.healthomics.test_handoff_elsewhere import git
 
 MAIN = """#!/usr/bin/env nextflow
 include { ALIGN } from './modules/align'
@@ -620,6 +621,24 @@ def test_a_rule_is_prepared_with_all_that_a_run_needs(tmp_path: Path) -> None:
     assert prepared.used == ("s3://b/1.fq", "s3://b/2.fq")
     assert prepared.package is not None
     assert prepared.package.name == "takeda-count_reads"
+
+
+def test_a_pipeline_in_a_repository_is_its_root_or_a_folder(tmp_path: Path) -> None:
+    remote = write(tmp_path / "remote", main_nf=MAIN, flows__main_nf=MAIN)
+    git(remote, "init", "--quiet", "--initial-branch=main")
+    git(remote, "add", ".")
+    git(remote, "commit", "--quiet", "-m", "one")
+    git(remote, "tag", "v1.2")
+    definitions = Definitions((tmp_path / "work",))
+    found = {
+        path: definitions.of(job(f"git+file://{remote}@v1.2{path}", outputs={}))
+        for path in ("", "#flows", "#flows/main.nf")
+    }
+    packed = [one.package({}) for one in found.values()]
+    assert all(one is not None and one.main == "main.nf" for one in packed)
+    assert packed[0] != packed[1] == packed[2]
+    with pytest.raises(TakedaError, match=r"at v1\.2 has no file nothing"):
+        definitions.of(job(f"git+file://{remote}@v1.2#nothing", outputs={}))
 
 
 # The command line.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,19 +67,25 @@ class Schema:
         import jsonschema
         import referencing.exceptions
 
-        draft = jsonschema.validators.validator_for(
-            self.document, default=jsonschema.Draft202012Validator
-        )
-        # An empty registry: what a schema refers to elsewhere is not fetched from there.
-        validator = draft(self.document, registry=referencing.Registry())
         try:
-            return list(_said(validator.iter_errors(dict(given)), self.properties))
+            return list(_said(self._validator.iter_errors(dict(given)), self.properties))
         except (
             jsonschema.exceptions.SchemaError,
             referencing.exceptions.Unresolvable,
             jsonschema.exceptions.UnknownType,
         ) as error:
             raise TakedaError(f"{self.path} cannot be used: {error}") from error
+
+    @cached_property
+    def _validator(self) -> Any:
+        import jsonschema
+        import referencing
+
+        draft = jsonschema.validators.validator_for(
+            self.document, default=jsonschema.Draft202012Validator
+        )
+        # An empty registry: what a schema refers to elsewhere is not fetched from there.
+        return draft(self.document, registry=referencing.Registry())
 
 
 def read_schema(path: Path) -> Schema | None:

@@ -24,6 +24,11 @@ _GONE = ("DELETED", "FAILED", "INACTIVE")
 MAX_INLINE_BYTES = 4_400_000
 """What CreateWorkflow takes as definitionZip; a larger definition comes from S3."""
 _MAX_URI = 256
+_CHECKERS = {
+    "WDL": "`miniwdl check`",
+    "NEXTFLOW": "`nextflow lint` (25.04 and later)",
+    "CWL": "`cwltool --validate`",
+}
 
 
 @dataclass(frozen=True)
@@ -212,7 +217,7 @@ class Registry:
                 raise SubmissionError(
                     FailureKind.CONFIGURATION,
                     f"HealthOmics does not take {package.main}: {status}: {message}",
-                    "correct the workflow; `miniwdl check` shows most findings",
+                    f"correct the workflow; {_CHECKERS.get(package.engine, 'a linter')} shows most findings",
                 )
             if time.monotonic() > deadline:
                 raise SubmissionError(

@@ -175,7 +175,8 @@ def check_size(parameters: Mapping[str, Any], where: str) -> None:
         f"{where}: the parameters are {total:,} bytes of JSON; HealthOmics takes "
         f"{MAX_PARAMETER_BYTES:,} (largest: {shown})",
         f"let a rule write what `{largest[0]}` lists to a text file, hand that over as one File input, and "
-        "read it with read_lines(), read_tsv() or read_json() in the workflow; or hand over a directory "
+        "read it with read_lines(), read_tsv() or read_json() in a WDL, with splitText() or splitCsv() in "
+        "Nextflow; or hand over a directory "
         "in place of its files, or start one run for a part of them each",
     )
 
