@@ -97,6 +97,8 @@ def _execute(
             "compute_checksum": False,
         }
     )
+    # What tasks write to their streams, and to no file of their own, goes to their records.
+    context.default_stdout = context.default_stderr = _Nowhere()
     executor = _executor(cores or 0)
     context.select_resources = _resources(executor.max_cores)
     job = {name: _with_uris(value) for name, value in parameters.items()}
@@ -135,6 +137,16 @@ def _resources(cores: float) -> Callable[[Mapping[str, float], Any], dict[str, f
         }
 
     return select
+
+
+class _Nowhere:
+    """A stream for `subprocess`, which cwltool does not close."""
+
+    def __init__(self) -> None:
+        self._stream = Path(os.devnull).open("wb")  # noqa: SIM115
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 class _Tasks:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,11 @@ def tmp_path_of(tmp_path: Path, name: str) -> Path:
     return tmp_path / name
 
 
-def hand_off(path: Path, snakefile: str, cloud: Cloud) -> subprocess.CompletedProcess[str]:
+def hand_off(
+    path: Path, snakefile: str, cloud: Cloud, data: Mapping[str, str] = DATA
+) -> subprocess.CompletedProcess[str]:
     project(path, snakefile)
-    for name, text in DATA.items():
+    for name, text in data.items():
         cloud.s3.put_object(Bucket=cloud.bucket, Key=f"work/data/{name}", Body=text.encode())
     (path / "routing.yaml").write_text(
         "version: 1\ntargets:\n  omics:\n    backend: healthomics\n"

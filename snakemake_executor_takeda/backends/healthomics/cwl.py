@@ -7,7 +7,7 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,13 +103,12 @@ def load(path: Path, fragment: str = "") -> Workflow:
     """
     if not path.is_file():
         raise TakedaError(f"there is no CWL file {path}")
+    _check_version(path)
     tool, texts = load_tool(path, fragment)
     found = tool.tool
     if found["class"] not in _CLASSES:
         raise TakedaError(f"{path} is a {found['class']}; hand off one of {', '.join(_CLASSES)}")
     version = str(tool.metadata.get(_ORIGINAL_VERSION) or tool.metadata.get("cwlVersion"))
-    if version not in VERSIONS:
-        raise TakedaError(f"{path} is CWL {version}; HealthOmics runs {', '.join(VERSIONS)}")
     tool.visit(lambda one: _refuse_operations(one, path))
     defined, _ = tool.get_requirement("SchemaDefRequirement")
     named = {str(one["name"]): one for one in (defined or {}).get("types", ())}
@@ -123,7 +122,10 @@ def load(path: Path, fragment: str = "") -> Workflow:
         inputs={
             name: Input(
                 name,
-                kind := _type(one["type"], named, _secondary(one.get("secondaryFiles"), True)),
+                kind := _of_format(
+                    _type(one["type"], named, _secondary(one.get("secondaryFiles"), True)),
+                    one.get("format"),
+                ),
                 not kind.optional and one.get("default") is None,
                 _text(one.get("label")) or _text(one.get("doc")),
                 _plain(one.get("default")),
@@ -141,6 +143,18 @@ def load(path: Path, fragment: str = "") -> Workflow:
         texts=texts,
         description=_text(found.get("label")) or _text(found.get("doc")),
     )
+
+
+def _check_version(path: Path) -> None:
+    """Raises TakedaError for a document of another version, of which the parser says only that."""
+    require()
+    try:
+        found = raw(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise TakedaError(f"{path} cannot be read: {error}") from error
+    version = found.get("cwlVersion") if isinstance(found, dict) else None
+    if isinstance(version, str) and version.removeprefix("cwl:") not in VERSIONS:
+        raise TakedaError(f"{path} is CWL {version}; HealthOmics runs {', '.join(VERSIONS)}")
 
 
 def load_tool(
@@ -200,10 +214,11 @@ def _load(
             ValueError,
             KeyError,
         ) as error:
-            if fetching.refused:
+            remote = [url for url in fetching.refused if url in str(error)]
+            if remote:
                 raise TakedaError(
-                    f"{path} refers to {fetching.refused[0]}, which is on the network; save a copy "
-                    "beside the workflow and refer to that"
+                    f"{path} refers to {remote[0]}, which is on the network; save a copy beside the "
+                    "workflow and refer to that"
                 ) from None
             raise TakedaError(f"{path} is not valid CWL: {_findings(error)}") from None
 
@@ -241,6 +256,7 @@ class _Fetching:
     def __init__(self) -> None:
         self.texts: dict[Path, str] = {}
         self.refused: list[str] = []
+        """URLs on the network that were asked for."""
 
     def make(self, cache: Any, session: Any) -> Any:
         from schema_salad.exceptions import ValidationException
@@ -260,6 +276,7 @@ class _Fetching:
 
             def check_exists(self, url: str) -> bool:
                 if urllib.parse.urlsplit(url).scheme in ("http", "https"):
+                    outer.refused.append(url)
                     return False
                 return bool(super().check_exists(url))
 
@@ -340,12 +357,15 @@ def _order(texts: Mapping[Path, str], path: Path, fragment: str) -> dict[str, in
 
 
 def raw(text: str) -> Any:
-    """A document as it is written; None for a text that is no YAML."""
-    import yaml
+    """A document as it is written; None for a text that is no YAML 1.2."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
 
+    reader = YAML(typ="safe", pure=True)
+    reader.allow_duplicate_keys = True
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return reader.load(text)
+    except (YAMLError, ValueError, RecursionError):
         return None
 
 
@@ -403,10 +423,20 @@ def _record(given: Mapping[str, Any], named: Mapping[str, Any], _: tuple[Seconda
     members = {}
     for one in given.get("fields", ()):
         beside = _secondary(one.get("secondaryFiles"), True)
-        members[_short(str(one["name"]))] = _type(one["type"], named, beside)
+        kind = _type(one["type"], named, beside)
+        members[_short(str(one["name"]))] = _of_format(kind, one.get("format"))
     fields = ", ".join(f"{name}: {one}" for name, one in members.items())
     text = _named(given, f"{{type: record, fields: {{{fields}}}}}")
     return Type("record", text, members=members)
+
+
+def _of_format(kind: Type, given: Any) -> Type:
+    """The type with the format of its files, where that is no expression."""
+    found = given[0] if isinstance(given, list) and given else given
+    if not isinstance(found, str) or "$(" in found or "${" in found:
+        return kind
+    items = tuple(_of_format(one, found) for one in kind.items)
+    return replace(kind, items=items, format=found if kind.kind == "file" else "")
 
 
 def _union(given: list[Any], named: Mapping[str, Any], secondary: tuple[Secondary, ...]) -> Type:
@@ -466,8 +496,14 @@ def _plain(value: Any) -> Any:
 
 
 def _findings(error: BaseException) -> str:
-    """What the parser says, its first lines, without the addresses of files."""
-    lines = [line.rstrip() for line in str(error).replace("file://", "").splitlines()]
-    lines = [line for line in lines if line]
-    more = [f"… and {len(lines) - _MAX_LINES} lines more"] if len(lines) > _MAX_LINES else []
-    return "\n  ".join(lines[:_MAX_LINES] + more) or type(error).__name__
+    """What the parser says, a line for each place in a file; the first of them."""
+    found: list[str] = []
+    text = re.sub(r"\(\d{9,}\) ", "", str(error).replace("file://", ""))
+    for line in text.splitlines():
+        words = " ".join(line.split())
+        if found and words and not re.match(r"\S+:\d+:\d+:", words):
+            found[-1] += f" {words}"  # The parser breaks its lines.
+        elif words:
+            found.append(words)
+    more = [f"… and {len(found) - _MAX_LINES} lines more"] if len(found) > _MAX_LINES else []
+    return "\n  ".join(found[:_MAX_LINES] + more) or type(error).__name__

@@ -95,7 +95,7 @@ def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
     grouped = None if single is None else _groups(given, single.secondary)
     if single is not None and grouped is not None and (len(grouped) == 1 or listed is None):
         if single.kind == "any" and named.is_list:
-            return [_object(file, "file", (), files) for file in given]
+            return [_object(file, "file", files) for file in given]
         if len(grouped) != 1:
             raise Unfit(_not_one(single, grouped, len(given)))
         return _whole(*grouped[0], single, files)
@@ -112,7 +112,7 @@ def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
         )
     kinds = [_choice(item, "directory" if one.is_directory else "file") or item for one in given]
     if kinds and kinds[0].kind == "directory":
-        return [_object(file, "directory", (), files) for file in given]
+        return [_object(file, "directory", files) for file in given]
     return [_whole(first, beside, item, files) for first, beside in _groups(given, item.secondary)]
 
 
@@ -171,16 +171,17 @@ def _whole(first: File, beside: Sequence[File], wanted: Type, files: Files) -> d
                 f"is {wanted} with secondaryFiles {one.pattern}: {name} is missing; list it with "
                 f"{first.path}"
             )
-    found = _object(first, kind, (), files)
+    found = _object(first, kind, files)
+    if wanted.format:
+        found["format"] = wanted.format
     if beside:
         found["secondaryFiles"] = [
-            _object(file, "directory" if file.is_directory else "file", (), files)
-            for file in beside
+            _object(file, "directory" if file.is_directory else "file", files) for file in beside
         ]
     return found
 
 
-def _object(file: File, kind: str, patterns: Sequence[Secondary], files: Files) -> dict[str, Any]:
+def _object(file: File, kind: str, files: Files) -> dict[str, Any]:
     try:
         location = files.address(file, directory=kind == "directory")
     except NoSuchFile as trouble:
@@ -346,6 +347,8 @@ def _path(value: Any, wanted: Type, files: Files) -> dict[str, Any]:
     found: dict[str, Any] = {"class": _CLASSES[kind], "location": _locate(text, kind, files)}
     if "basename" in given:
         found["basename"] = str(given["basename"])
+    if said := given.get("format") or wanted.format:
+        found["format"] = str(said)
     if "secondaryFiles" in given:
         beside = [_anything(one, _ANY, files) for one in given["secondaryFiles"]]
     else:

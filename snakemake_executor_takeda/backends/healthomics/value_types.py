@@ -47,6 +47,8 @@ class Type:
     """Of an enum."""
     secondary: tuple[Secondary, ...] = ()
     """Of a file, or of the files in an array."""
+    format: str = ""
+    """Of a file, an IRI: CWL's engines want it said of what is given."""
 
     def __str__(self) -> str:
         return self.text
