@@ -84,10 +84,17 @@ def test_there_are_twenty() -> None:
     assert all((WDL / f"{name}.json").is_file() for name in NAMES)
 
 
-def test_check_finds_nothing_wrong(snakefile: str, tmp_path: Path) -> None:
-    done = run("takeda", "handoff", "check", "--json", cwd=project(tmp_path, snakefile))
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+def test_check_finds_nothing_wrong(
+    snakefile: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from snakemake_executor_takeda.cli import main
+
+    monkeypatch.chdir(project(tmp_path, snakefile))
+    assert main(["handoff", "check", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert {one["rule"]: one["mistakes"] for one in found["handoffs"]} == {n: [] for n in NAMES}
     assert found["notes"] == ["inputs are missing here; only names and types were checked"]
 
@@ -126,7 +133,7 @@ def hand_off(
     (path / "routing.yaml").write_text(
         "version: 1\ntargets:\n  omics:\n    backend: healthomics\n"
         f"    role_arn: {ROLE}\n    output_uri: {cloud.uri('runs')}\n"
-        "    registration_poll_seconds: 0.1\ndefault: omics\n"
+        "    registration_poll_seconds: 0.1\n    start_runs_per_second: 100\ndefault: omics\n"
         "routes:\n  - {when: {handoff: true}, to: omics}\n"
     )
     return run(
