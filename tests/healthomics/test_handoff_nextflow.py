@@ -337,6 +337,23 @@ def test_what_a_schema_requires_may_have_a_default(tmp_path: Path) -> None:
     ]
 
 
+def test_params_that_are_required_together(tmp_path: Path) -> None:
+    groups = [{"required": ["bam"]}, {"required": ["fastq", "index"]}]
+    names = {name: {"type": "string"} for name in ("bam", "fastq", "index")}
+    definition = with_schema(tmp_path, {"properties": names, "anyOf": groups})
+    _, said = given(definition, fastq="s3://b/x")
+    assert said == [
+        "Snakefile:3: pipeline "
+        f"{definition.name}: at least one of these is required: `bam` or `fastq` and `index`"
+    ]
+    definition = with_schema(tmp_path, {"properties": names, "not": {"required": ["bam"]}})
+    _, said = given(definition, bam="s3://b/x")
+    assert said == [
+        f"Snakefile:3: pipeline {definition.name}: the params together do not fit not of "
+        "nextflow_schema.json"
+    ]
+
+
 def test_the_older_draft_and_values_that_are_not_known_yet(tmp_path: Path) -> None:
     older = {
         "$schema": "http://json-schema.org/draft-07/schema",
@@ -465,7 +482,8 @@ process PARAM { publishDir "${params.outdir}/bam", mode: params.mode
   script: "x" }
 process BARE { publishDir params.results + '/x'
   script: "x" }
-process CLOSURE { publishDir path: { "${params.outdir}/${meta.id}" }, saveAs: { it }
+process CLOSURE { publishDir \\
+  path: { "${params.outdir}/${meta.id}" }, saveAs: { it }
   script: "x" }
 process DECIDED { publishDir { params.save ? "${params.outdir}/a" : params.outdir }
   script: "x" }
@@ -496,10 +514,7 @@ def test_where_processes_publish_to(tmp_path: Path) -> None:
         "}\n"
     )
     assert [note.partition(": ")[0] for note in found.publishing.notes()] == [
-        "main.nf:15",
-        "main.nf:17",
-        "main.nf:19",
-        "main.nf:21",
+        *("main.nf:16", "main.nf:18", "main.nf:20", "main.nf:22"),
     ]
     assert (
         "publishes to /data/results, which HealthOmics does not export"
@@ -507,6 +522,20 @@ def test_where_processes_publish_to(tmp_path: Path) -> None:
     )
     values, _ = given(NextflowDefinition(found), results="s3://b/mine")
     assert values == {"outdir": "/mnt/workflow/pubdir", "results": "s3://b/mine"}
+
+
+def test_only_params_for_results_are_set(tmp_path: Path) -> None:
+    names = ("out_dir", "ResultsDir", "kept", "database", "cache", "home")
+    script = "workflow { }\n" + "".join(
+        f"process P{number} {{ publishDir params.{name}\n script: 'x' }}\n"
+        for number, name in enumerate(names)
+    )
+    config = "params { kept = './kept'; cache = 's3://b/x'; database = null; home = '/x' }"
+    definition = NextflowDefinition(pipeline(tmp_path, config, script))
+    assert definition.pipeline.publishing_params == ("out_dir", "ResultsDir", "kept")
+    assert [note.split()[4] for note in definition.notes()] == [
+        *("params.database", "params.cache", "params.home"),
+    ]
 
 
 def test_publishing_in_a_config(tmp_path: Path) -> None:
@@ -517,7 +546,7 @@ process {
     withName: 'A:B' { publishDir = [[path: "${params.outdir}/x"], [path: 'y']] }
     withLabel: c { publishDir = { meta.x ? "${params.outdir}/x" : '/z' } }
 }
-outputDir = params.elsewhere
+outputDir = params.elsewhere ?: 'results'
 profiles { local { process.publishDir = '/x' } }
 """
     found = pipeline(tmp_path, config).publishing

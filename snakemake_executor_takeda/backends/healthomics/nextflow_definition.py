@@ -23,6 +23,7 @@ from snakemake_executor_takeda.backends.healthomics.definition import (
 from snakemake_executor_takeda.backends.healthomics.files import Files
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake
 from snakemake_executor_takeda.backends.healthomics.nextflow_pipeline import Param, Pipeline
+from snakemake_executor_takeda.backends.healthomics.nextflow_publishing import EXPORT_DIRECTORY
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
 from snakemake_executor_takeda.values import NamedFiles
 
@@ -105,6 +106,12 @@ class NextflowDefinition:
     def notes(self) -> list[str]:
         pipeline = self.pipeline
         found = pipeline.publishing.notes()
+        found += [
+            f"what is published below params.{name} is exported where the rule sets it below "
+            f"{EXPORT_DIRECTORY}"
+            for name in pipeline.publishing.params
+            if name not in pipeline.publishing_params
+        ]
         version = pipeline.nextflow_version
         if version and nextflow_engine.chosen_version(version.lstrip("! "), "") is None:
             found.append(

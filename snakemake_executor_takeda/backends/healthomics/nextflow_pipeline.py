@@ -40,6 +40,7 @@ MAIN = "main.nf"
 _IGNORED = frozenset({".git", ".snakemake", ".nf-test", "__pycache__", ".pytest_cache", ".venv"})
 _IGNORED_AT_TOP = frozenset({"work", "results", ".takeda", ".github", ".devcontainer", ".vscode"})
 _MENTIONED = re.compile(r"\bparams\.([A-Za-z_]\w*)\b(?!\s*\()")
+_RESULTS = re.compile(r"(?i)(out|result|publish|pub_?dir)")
 _TYPED = re.compile(r"(\w+)\s*:\s*([A-Z][\w<>, ]*\??)\s*(=)?\s*")
 _TYPES = {bool: "Boolean", int: "Integer", float: "Float", str: "String", list: "List", dict: "Map"}
 
@@ -101,11 +102,16 @@ class Pipeline:
 
     @property
     def publishing_params(self) -> tuple[str, ...]:
-        """Params that are set to the export directory, unless a rule sets them."""
-        found = self.publishing.params
-        if OUTDIR in self.params and OUTDIR not in found:
-            found = (*found, OUTDIR)
-        return found
+        """Params that are set to the export directory, unless a rule sets them: what is published begins
+        with them, and by name or default they are a place for results, not for a database."""
+        found = [*self.publishing.params, *([OUTDIR] if OUTDIR in self.params else [])]
+        return tuple(dict.fromkeys(name for name in found if self._is_for_results(name)))
+
+    def _is_for_results(self, name: str) -> bool:
+        param = self.params.get(name)
+        default = param.default if param else None
+        is_relative = isinstance(default, str) and bool(default) and "://" not in default
+        return bool(_RESULTS.match(name)) or (is_relative and not str(default).startswith("/"))
 
     def find(self, name: str) -> Param | None:
         """The param that a rule means: `in_` is `in`, as a word of Python can be no keyword, and `a_b` may

@@ -27,11 +27,11 @@ _MAX_SHOWN = 80
 OUTDIR = "outdir"
 """The param that nf-core's pipelines publish below."""
 
-# `params.x`, `params.x + …`, `file(params.x)`; and at the head of a text, `"${params.x}/…"`. Not
+# `params.x`, `params.x + …`, `params.x ?: …`, `file(params.x)`; and at the head of a text, `"${params.x}/…"`. Not
 # `params.x ? … : …`, where the param decides only.
-_BARE_PARAM = re.compile(r"(?:file\(\s*)?params\.(\w+)\s*\)?\s*(?:\+.*)?", re.DOTALL)
+_BARE_PARAM = re.compile(r"(?:file\(\s*)?params\.(\w+)\s*\)?\s*(?:(?:\+|\?:).*)?", re.DOTALL)
 _TEXT_PARAM = re.compile(
-    r"\"{1,3}\$(?:\{\s*(?:file\(\s*)?params\.(\w+)\s*\)?\s*\}|params\.(\w+))(?:[/\"]|$)"
+    r"\"{1,3}\$(?:\{\s*(?:file\(\s*)?params\.(\w+)\s*\)?\s*(?:\?:[^}]*)?\}|params\.(\w+))(?:[/\"]|$)"
 )
 _PROCESS = re.compile(r"process\s+(\w+)")
 

@@ -139,11 +139,23 @@ def _said(errors: Any, properties: Mapping[str, Property]) -> Iterator[Violation
             continue
         param = str(error.path[0]) if error.path else ""
         if param not in properties:
-            yield Violation(param, _short(error.message), "")
+            yield Violation(param, _together(error), "")
             continue
         own = properties[param].schema.get("errorMessage")
         wanted = properties[param].says
         yield Violation(param, _reason(error, wanted, own), wanted)
+
+
+def _together(error: Any) -> str:
+    """What the params have to be together, such as `anyOf` of groups of which one is required."""
+    groups = error.validator_value if error.validator in ("anyOf", "oneOf") else ()
+    required = [one["required"] for one in groups if isinstance(one, dict) and one.get("required")]
+    if len(required) == len(groups) > 0:
+        how = "one" if error.validator == "oneOf" else "at least one"
+        choices = " or ".join(" and ".join(f"`{name}`" for name in one) for one in required)
+        return f"{how} of these is required: {choices}"
+    place = "/".join(str(part) for part in error.absolute_schema_path)
+    return f"the params together do not fit {place} of {NAME}"
 
 
 def _reason(error: Any, wanted: str, own: Any) -> str:

@@ -112,6 +112,10 @@ def read(text: str) -> Text:
             end = text.find("*/", at + 2)
             end = len(text) if end < 0 else end + 2
             blank(at, end, comment=True)
+        elif text.startswith("\\\n", at):
+            # A line that goes on: no statement ends here, and lines are counted in `clean`.
+            clean[at], code[at], code[at + 1] = " ", " ", " "
+            end = at + 2
         elif letter in "'\"" or (letter == "/" and _is_slashy(text, at, last)):
             size, end = _string(text, at)
             # The slash of a pattern at the end of a line is no division that goes on.
