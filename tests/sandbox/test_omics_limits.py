@@ -276,7 +276,6 @@ def test_a_template_decides_which_parameters_there_are(omics: Omics) -> None:
         ),
         ({"definitionZip": b"x" * (limits.DEFINITION_ZIP_BYTES + 1)}, "use definitionUri"),
         ({"definitionUri": "s3://" + "b" * 300}, "less than or equal to 256"),
-        ({"definitionZip": b"x", "engine": "CWL"}, "no engine CWL"),
     ],
 )
 def test_definitions_that_are_refused(omics: Omics, request_: dict[str, Any], says: str) -> None:
