@@ -534,3 +534,21 @@ def test_a_missing_output_is_told(
     monkeypatch.chdir(tmp_path)
     assert main(["handoff", "run-local", "main.cwl", "--output", "made", "out.txt"]) == 1
     assert "gone" in capsys.readouterr().err
+
+
+def test_the_example_of_the_documentation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/handoff.md").read_text()
+    section = page[page.index("\n## CWL") :]
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows/main.cwl").write_text(section.split("```cwl\n")[1].split("```")[0])
+    (tmp_path / "Snakefile").write_text(section.split("```python\n")[1].split("```")[0])
+    for name in ("a.bam", "a.bam.bai", "b.bam", "b.bam.bai"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["handoff", "check"]) == 0
+    assert "1 hand-off(s), 1 job(s): no mistakes" in capsys.readouterr().out
+    words = "--input bams a.bam b.bam b.bam.bai a.bam.bai --param min_depth 20 --output depths a b"
+    assert main(["handoff", "run-local", "flows/main.cwl", *words.split()]) == 0
+    assert Path("a").read_text().split()[0] == "5"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from snakemake_executor_takeda.backends.healthomics import fitting
 from snakemake_executor_takeda.backends.healthomics.cwl import Input, Workflow
@@ -341,9 +342,10 @@ def _path(value: Any, wanted: Type, files: Files) -> dict[str, Any]:
         if given.get("class") != _CLASSES[kind]:
             raise Unfit(f': write {{"class": "{_CLASSES[kind]}", "location": …}}, or the path')
         text = str(given.get("location") or given.get("path") or "")
+        if "location" in given and not text.startswith(REMOTE):
+            text = unquote(text.removeprefix("file://"))  # A location is a URI, a path is not.
     if not text:
         return _literal(given, files)
-    text = text.removeprefix("file://")
     found: dict[str, Any] = {"class": _CLASSES[kind], "location": _locate(text, kind, files)}
     if "basename" in given:
         found["basename"] = str(given["basename"])
