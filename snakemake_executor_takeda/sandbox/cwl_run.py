@@ -95,10 +95,11 @@ def _execute(
             "tmp_outdir_prefix": f"{scratch}/o",
             "use_container": runner == "docker",
             "compute_checksum": False,
+            # What tasks write to their streams, and to no file of their own, is in their records.
+            "default_stdout": _Nowhere(),
+            "default_stderr": _Nowhere(),
         }
     )
-    # What tasks write to their streams, and to no file of their own, goes to their records.
-    context.default_stdout = context.default_stderr = _Nowhere()
     executor = _executor(cores or 0)
     context.select_resources = _resources(executor.max_cores)
     job = {name: _with_uris(value) for name, value in parameters.items()}
