@@ -133,7 +133,7 @@ def test_literals_are_read_and_nothing_else(text: str, value: object) -> None:
 
 def test_brackets_in_strings_comments_and_patterns_do_not_count() -> None:
     text = nextflow_text.read(
-        "a = '{' // {\nb = /x{2}/\nc = \"${x ? \"}\" : '('}\" /* [ */\nd = [1,\n 2]\ne = f\n  ?: 3\n"
+        "a = '{' // {\nb = /x{2}/\nc = \"${x ? \"{\" : '('}\" /* [ */\nd = [1,\n 2]\ne = f\n  ?: 3\n"
     )
     found = [one.assignment for one in nextflow_text.statements(text)]
     assert [left for left, _ in filter(None, found)] == ["a", "b", "c", "d", "e"]
@@ -149,6 +149,7 @@ params {
     fasta   = "${projectDir}/x.fa"
     genomes { GRCh38 { fasta = 'x' } }
 }
+params.grouped { a = 1 }
 params.threads = 4
 includeConfig 'conf/base.config'
 includeConfig params.custom ? "${params.custom}/x.config" : "/dev/null"
@@ -183,6 +184,7 @@ def test_params_come_from_config_scripts_and_included_files(tmp_path: Path) -> N
         "outdir": '"./results"',
         "fasta": "computed",
         "genomes": "computed",
+        "grouped": "computed",
         "threads": "4",
         "deep": "1.5",
     }
@@ -335,6 +337,38 @@ def test_what_a_schema_requires_may_have_a_default(tmp_path: Path) -> None:
     assert said == [
         "Snakefile:3: pipeline align: the pipeline requires `input` (string (file-path))"
     ]
+
+
+def test_what_a_rule_sets_itself_comes_first(tmp_path: Path) -> None:
+    definition = with_schema(tmp_path)
+    inputs = [named("input", "s3://b/sheet.csv")]
+    values, mistakes = definition.parameters(
+        inputs,
+        {"outdir": "/mnt/workflow/pubdir/sub", "threads": 2},
+        files=RuleFiles(inputs),
+        where="",
+        defaults={"threads": 3, "label": "x", "input": "s3://b/other.csv"},
+    )
+    assert (mistakes, values) == (
+        [],
+        {
+            "input": "s3://b/sheet.csv",
+            "outdir": "/mnt/workflow/pubdir/sub",
+            "threads": 2,
+            "label": "x",
+        },
+    )
+
+
+def test_a_schema_is_not_fetched_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("urllib.request.urlopen", lambda *words, **_: asked.append(words))
+    properties = {"a": {"$ref": "https://example.org/other.json"}}
+    with pytest.raises(TakedaError, match="cannot be used"):
+        given(with_schema(tmp_path, {"properties": properties}), a=1)
+    assert asked == []
 
 
 def test_params_that_are_required_together(tmp_path: Path) -> None:
@@ -668,6 +702,17 @@ def test_a_pipeline_in_a_repository_is_its_root_or_a_folder(tmp_path: Path) -> N
     assert packed[0] != packed[1] == packed[2]
     with pytest.raises(TakedaError, match=r"at v1\.2 has no file nothing"):
         definitions.of(job(f"git+file://{remote}@v1.2#nothing", outputs={}))
+
+
+def test_outputs_lie_below_either_exported_directory(tmp_path: Path) -> None:
+    definition = NextflowDefinition(pipeline(tmp_path))
+    produced = {
+        path: f"s3://r/{path}" for path in ("output/a.txt", "pubdir/a.txt", "pubdir/x/b.txt")
+    }
+    outputs = [NamedFiles("o", (File("o", "s3://b/o"),), False)]
+    for glob, source in {"x/*": "pubdir/x/b.txt", "pubdir/*": "pubdir/a.txt"}.items():
+        (found,) = definition.match_outputs(outputs, produced, "", {"o": (glob,)})
+        assert found.source == f"s3://r/{source}"
 
 
 # The command line.

@@ -40,6 +40,7 @@ def places(named: NamedFiles, *globs: str) -> list[tuple[str, str]]:
 
 def test_a_file_by_its_glob() -> None:
     assert places(output("vcf", "x.vcf"), "variants/b*.gz") == [("variants/b.vcf.gz", "x.vcf")]
+    assert places(output("x", "x"), "multiqc/*") == [("multiqc/report.html", "x")]
     assert places(output("x", "x"), "**/general.txt") == [("multiqc/data/general.txt", "x")]
     assert places(output("x", "x"), "**/run.json") == [("run.json", "x")]
     assert places(output("x", "x"), "multiqc/*.{html,htm}") == [("multiqc/report.html", "x")]
