@@ -37,10 +37,11 @@ def packed(**files: str) -> bytes:
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
     """What `condition` gives once it is true. Fails after a time that no machine needs."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(0.2, 1.25 * pause)  # asking costs what the runs need
     return found
 
 

@@ -9,9 +9,8 @@ what a run is asked for, `starting` starts it once (`journal` remembers, `pacing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
-
-from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -19,14 +18,20 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, BackendFactory, RunContext
     from snakemake_executor_takeda.values import Target
 
-__all__ = ["HealthOmicsOptions", "backend"]
+__all__ = ["backend"]
 
 
 class _Factory:
     """Speaks `backends.base.BackendFactory`."""
 
-    options_model: type[BaseModel] = HealthOmicsOptions
     shape_key_resources = frozenset({"handoff"})
+
+    @cached_property
+    def options_model(self) -> type[BaseModel]:
+        # Not at the top: each `takeda handoff run-local` and each run of the sandbox imports this package.
+        from snakemake_executor_takeda.backends.healthomics.options import HealthOmicsOptions
+
+        return HealthOmicsOptions
 
     def __call__(self, targets: Sequence[Target], context: RunContext) -> Backend:
         # What reads WDL and talks to AWS is imported by a run that hands something off only.
