@@ -23,15 +23,21 @@ workflow germline {
 
     call references.index_reference { input: fasta = reference, container }
 
+    Reference indexed = Reference {
+        fasta: index_reference.indexed,
+        fai: index_reference.fai,
+        bwa: index_reference.bwa
+    }
+
     scatter (sample in samples) {
         call alignment.align_sample {
-            input: reference = index_reference.indexed, sample, container
+            input: reference = indexed, sample, container
         }
     }
 
     call genotyping.genotype {
         input:
-            reference = index_reference.indexed,
+            reference = indexed,
             bams = align_sample.bam,
             bam_indexes = align_sample.bam_index,
             ploidy,

@@ -1,7 +1,5 @@
 version 1.1
 
-import "../structs.wdl"
-
 ## What bwa and samtools need beside a genome.
 task index_reference {
     input {
@@ -17,17 +15,15 @@ task index_reference {
     >>>
 
     output {
-        Reference indexed = Reference {
-            fasta: "reference.fasta",
-            fai: "reference.fasta.fai",
-            bwa: [
-                "reference.fasta.amb",
-                "reference.fasta.ann",
-                "reference.fasta.bwt",
-                "reference.fasta.pac",
-                "reference.fasta.sa"
-            ]
-        }
+        File indexed = "reference.fasta"
+        File fai = "reference.fasta.fai"
+        Array[File] bwa = [
+            "reference.fasta.amb",
+            "reference.fasta.ann",
+            "reference.fasta.bwt",
+            "reference.fasta.pac",
+            "reference.fasta.sa"
+        ]
     }
 
     runtime {
