@@ -16,13 +16,26 @@ GOOD = {"role_arn": "arn:aws:iam::123456789012:role/omics", "output_uri": "s3://
 PAGE = Path(__file__).parents[2] / "docs" / "handoff.md"
 
 
-def test_the_backend_is_imported_without_what_it_needs() -> None:
-    """Every start of Snakemake with a policy loads every backend's options."""
-    heavy = "['boto3', 'botocore', 'WDL', 'sqlite3', f'{name}.handoffs', f'{name}.definitions']"
-    code = (
-        "import sys; name = 'snakemake_executor_takeda.backends.healthomics'; "
-        f"__import__(name); print([one for one in {heavy} if one in sys.modules])"
-    )
+NAME = "snakemake_executor_takeda.backends.healthomics"
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        (
+            f"import {NAME} as package; package.backend.options_model",
+            ("boto3", "botocore", "WDL", "sqlite3", f"{NAME}.handoffs", f"{NAME}.definitions"),
+        ),
+        ("import snakemake_executor_takeda.cli", ("boto3", "botocore", "WDL", "pydantic")),
+        (
+            "import snakemake_executor_takeda.sandbox.omics.engine",
+            ("boto3", "botocore", "WDL", "pydantic"),
+        ),
+    ],
+    ids=["with a policy", "takeda", "a run of the sandbox"],
+)
+def test_what_is_started_often_imports_little(code: str, heavy: tuple[str, ...]) -> None:
+    code = f"import sys; {code}; print([one for one in {heavy} if one in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
     )
