@@ -93,18 +93,22 @@ class Definitions:
                 f"{job.source_line}: rule {job.rule} has no `handoff` resource; "
                 'HealthOmics runs what a rule hands off: resources: handoff="main.wdl"'
             )
+        return self.named(given, job.source_line)
+
+    def named(self, given: str, where: str) -> Definition:
+        """What a `handoff` at a place names. Raises TakedaError."""
         if given.startswith("ready2run:"):
             if self._ready2run is None:
                 raise TakedaError(
-                    f"{job.source_line}: handoff={given!r}: only HealthOmics knows what it takes; a run "
+                    f"{where}: handoff={given!r}: only HealthOmics knows what it takes; a run "
                     "asks there before it starts anything"
                 )
-            return self._ready2run(given, job.source_line)
+            return self._ready2run(given, where)
         file, fragment = cwl.split(given)
         path: Path | None
         if file.startswith(repositories.PREFIX):
             path = self._repositories.file(
-                repositories.parse(file, job.source_line), job.source_line
+                repositories.parse(file, where), where
             )
         else:
             path = look_up(file, self.look_in)
@@ -112,12 +116,12 @@ class Definitions:
         # What is not there and has no suffix may be meant as a directory.
         if kind not in _OPENERS and (path is not None or kind):
             raise TakedaError(
-                f"{job.source_line}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
+                f"{where}: handoff={given!r} is no workflow that can be handed off: {_KINDS}"
             )
         if path is None:
             places = " and ".join(dict.fromkeys(str(one / file) for one in self.look_in))
             raise TakedaError(
-                f"{job.source_line}: handoff={given!r} does not exist; looked for {places}"
+                f"{where}: handoff={given!r} does not exist; looked for {places}"
             )
         stat = path.stat()
         stamp = (stat.st_mtime_ns, stat.st_size)

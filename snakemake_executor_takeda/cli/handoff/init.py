@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.healthomics.value_types import WORDS, Secondary
+from snakemake_executor_takeda.cli.handoff.workflows import is_elsewhere, open_workflow
 from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import TakedaError
 
@@ -40,7 +41,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         epilog="example: takeda handoff init call.wdl --inputs inputs.json >> Snakefile",
     )
     init.add_argument(
-        "definition", type=Path, metavar="FILE", help="the workflow, such as call.wdl"
+        "definition",
+        metavar="WORKFLOW",
+        help="its file, such as call.wdl, or as a rule names it: git+URL@REVISION#PATH, ready2run:ID",
     )
     init.add_argument(
         "--inputs", metavar="FILE", help="fill in the values of a JSON file of inputs"
@@ -53,22 +56,19 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run_init(args: argparse.Namespace) -> int:
     from snakemake_executor_takeda.backends.healthomics import input_json
-    from snakemake_executor_takeda.backends.healthomics.definitions import open_definition
 
-    definition = open_definition(args.definition)
+    definition = open_workflow(args.definition, "init")
     values = input_json.read(args.inputs, definition.name, [Path.cwd()])
     _check(definition, values)
     if args.json:
-        print(
-            json.dumps({"path": str(args.definition), **definition.signature().as_json()}, indent=2)
-        )
+        print(json.dumps({"path": args.definition, **definition.signature().as_json()}, indent=2))
         return 0
     for warning in _warnings(definition):
         print(f"takeda: {warning}", file=sys.stderr)
-    name = args.rule or definition.name
+    name = args.rule or re.sub(r"\W+", "_", definition.name)
     if not name.isidentifier() or keyword.iskeyword(name):
         raise TakedaError(f"{name!r} is no name for a rule; give one with --rule")
-    sys.stdout.write(render(definition, name, str(args.definition), values, args.threads))
+    sys.stdout.write(render(definition, name, args.definition, values, args.threads))
     return 0
 
 
@@ -88,7 +88,7 @@ def _warnings(definition: Definition) -> Iterator[str]:
     if definition.lists_outputs and not definition.signature().outputs:
         yield (
             f"workflow {definition.name} has no outputs, and so its rule makes nothing; "
-            "add `output { … }` to it, with what other rules need"
+            "declare in it what other rules need"
         )
     yield from definition.notes()
     try:
@@ -292,7 +292,7 @@ def _literal(value: Any) -> str:
 
 
 def _path(path: str) -> str:
-    if Path(path).is_absolute():
+    if Path(path).is_absolute() or is_elsewhere(path):
         return json.dumps(path)
     braces = path.replace("{", "{{").replace("}", "}}")
     return f'f"{{workflow.basedir}}/{braces}"'

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.cli.handoff import local_runs
+from snakemake_executor_takeda.cli.handoff.workflows import open_local
 from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
 
@@ -33,7 +34,9 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
         "--param ploidy 1 --output vcf calls.vcf",
     )
-    local.add_argument("workflow", type=Path, metavar="WORKFLOW", help="the workflow's file")
+    local.add_argument(
+        "workflow", metavar="WORKFLOW", help="its file, or git+URL@REVISION#PATH as a rule names it"
+    )
     named = {"action": "append", "nargs": "+", "default": []}
     local.add_argument("--input", metavar=("NAME", "PATH"), help="files of one input", **named)
     local.add_argument("--param", metavar=("NAME", "VALUE"), help="value(s) of one input", **named)
@@ -74,7 +77,6 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _run_local(args: argparse.Namespace) -> int:
     from snakemake_executor_takeda.backends.healthomics import files, input_json, produced_files
-    from snakemake_executor_takeda.backends.healthomics.definitions import open_definition
     from snakemake_executor_takeda.backends.healthomics.mistakes import refuse
     from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed
 
@@ -84,7 +86,7 @@ def _run_local(args: argparse.Namespace) -> int:
     ]
     words = _pairs(args.parser, args.param, "--param", least=0)
     wanted = _wanted_outputs(args)
-    workflow = open_definition(args.workflow)
+    workflow = open_local(args.workflow, "run-local")
     patterns = produced_files.read_patterns(args.handoff_outputs)
     given, mistakes = workflow.parameters(
         inputs,
@@ -92,7 +94,7 @@ def _run_local(args: argparse.Namespace) -> int:
         files=files.LocalFiles(),
         where="",
         defaults=input_json.read(
-            args.input_json, workflow.name, [Path.cwd(), args.workflow.parent]
+            args.input_json, workflow.name, [Path.cwd(), workflow.path.parent]
         ),
     )
     refuse([*mistakes, *workflow.output_mistakes(wanted, "", patterns)])
