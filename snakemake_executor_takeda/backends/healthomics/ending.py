@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.backends.aws import join_s3_uri
 from snakemake_executor_takeda.backends.healthomics import (
     delivery,
     diagnosis,
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger("takeda")
 
 
+class Stopped(Exception):
+    """The pipeline's run ends; nobody waits for the result any more."""
+
+
 class Ending:
-    """Safe from several threads: it keeps nothing."""
+    """Safe from several threads."""
 
     def __init__(
         self,
@@ -39,6 +45,15 @@ class Ending:
         self._s3 = s3
         self._logs = logs
         self._workdir = workdir
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Let no copy go on: a process does not end before its threads do."""
+        self._stopped.set()
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped
 
     def finish(
         self, starter: Starter, handle: Handle, job: JobSpec, definition: Definition
@@ -72,7 +87,7 @@ class Ending:
         read = delivery.read_outputs if definition.lists_outputs else delivery.all_outputs
         return definition.match_outputs(
             job.outputs,
-            read(self._s3(), run["runOutputUri"]),
+            read(self._s3(), _place_of(run)),
             job.source_line,
             produced_files.patterns_of(job),
         )
@@ -83,14 +98,14 @@ class Ending:
         seconds = diagnosis.wall_time(run)
         s3 = self._s3()
         try:
-            delivery.deliver(s3, self._found(run, job, definition))
+            delivery.deliver(s3, self._found(run, job, definition), self._go_on)
             if job.benchmark and job.benchmark.uri:
                 delivery.deliver_benchmark(s3, job.benchmark.uri, seconds or 0.0)
         except TakedaError as error:
             return Outcome(
                 FailureKind.USER,
                 reason=f"run {run['id']} completed, but {error}",
-                log_location=str(run["runOutputUri"]),
+                log_location=_place_of(run),
                 advice="make the rule's outputs and the workflow's agree; a retry as it is will not help",
                 permanent=True,
                 wall_seconds=seconds,
@@ -123,3 +138,8 @@ class Ending:
         except (ClientError, BotoCoreError, OSError) as error:
             # The job's result does not hang on it.
             _log.warning("the log %s of run %s is missing: %s", job.logs[0].path, run["id"], error)
+
+
+def _place_of(run: Mapping[str, Any]) -> str:
+    """Where the run's outputs and logs are."""
+    return str(run.get("runOutputUri") or join_s3_uri(run["outputUri"], run["id"]))

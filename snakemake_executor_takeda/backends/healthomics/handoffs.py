@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import (
@@ -26,6 +27,7 @@ from snakemake_executor_takeda.backends.healthomics import (
     ready2run,
     requests,
 )
+from snakemake_executor_takeda.backends.healthomics.definition import Definition
 from snakemake_executor_takeda.backends.healthomics.ending import Ending
 from snakemake_executor_takeda.backends.healthomics.failures import refusal
 from snakemake_executor_takeda.backends.healthomics.journal import Journal
@@ -37,8 +39,10 @@ from snakemake_executor_takeda.backends.healthomics.registry import (
     Registry,
 )
 from snakemake_executor_takeda.backends.healthomics.starting import (
+    MAX_GENERATIONS,
     MAX_LISTED_PAGES,
     Handle,
+    Spent,
     Starter,
     Throttled,
     Unanswered,
@@ -49,6 +53,7 @@ from snakemake_executor_takeda.values import (
     Active,
     FailureKind,
     JobSpec,
+    NamedFiles,
     Outcome,
     Shape,
     Submission,
@@ -64,10 +69,13 @@ _MAX_DELIVERY_ATTEMPTS = 5
 _DELIVERY_PATIENCE_SECONDS = 2.0
 _CANCEL_PATIENCE_SECONDS = 20.0
 _MAX_LOSSES_TOLD = 5
-_MAX_TAGGED_INPUTS = 500
 _LONGEST_WAIT_SECONDS = 30.0
 _UNANSWERED_TRIES = 20
 """With growing waits, about nine minutes."""
+_SPENT_LOOKS = 4
+"""Half a minute in all: a listing that lags behind has what was started by then."""
+_MAX_SPENT = 3
+_SILENCE_SECONDS = 1800.0
 _NOTED_WAIT_SECONDS = 10.0
 _PREPARED_AT_ONCE = 200
 """Hand-offs; each costs a question to S3 for each of its inputs."""
@@ -82,6 +90,8 @@ class _Pending:
     tasks: tuple[Task, ...]
     wanted: dict[str, Wanted] = field(default_factory=dict)
     """By task id; a task that cannot be submitted is in `refused` instead."""
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    """The workflow that each task was fitted to: its file may be edited while the run goes on."""
     refused: dict[str, SubmissionError] = field(default_factory=dict)
     handles: dict[str, Handle] = field(default_factory=dict)
     to_start: list[list[tuple[str, int]]] = field(default_factory=list)
@@ -90,7 +100,10 @@ class _Pending:
     is_looked_up: bool = False
     slot: Slot | None = None
     unanswered: int = 0
-    throttled: int = 0
+    spent: int = 0
+    """Looks for what a spent requestId has started."""
+    passed_over: int = 0
+    """Generations."""
     said_waiting: bool = False
 
 
@@ -100,10 +113,13 @@ class _Watched:
 
     task: Task
     handle: Handle | None
+    definition: Definition | None = None
     refusal: Outcome | None = None
     said_started: bool = False
     outcome: Future[Outcome] | None = None
     attempts: int = 0
+    silent_since: float | None = None
+    """By the monotonic clock: since when there is no answer about how it ended."""
 
 
 class HealthOmicsBackend:
@@ -218,22 +234,19 @@ class HealthOmicsBackend:
                 watched.said_started = True
                 yield Update(watched.task.task_id, detail={"run_id": handle.run_id})
             if handle and status in _ENDED and watched.outcome is None:
-                watched.attempts += 1
+                assert watched.definition is not None
                 watched.outcome = self._pool.submit(
-                    self._ending.finish,
-                    self._starter,
-                    handle,
-                    watched.task.job,
-                    self._definitions.of(watched.task.job),
+                    self._finish, handle, watched.task.job, watched.definition
                 )
         yield from self._finished(open_tasks)
 
     def cancel(self, active: Sequence[Active]) -> None:
         wanted = {task_id for one in active for task_id in one.open_task_ids}
+        # Of one whose outputs are being copied there is nothing to end, and its run is as good as ever.
         handles = [
             watched.handle
             for task_id, watched in self._watched.copy().items()
-            if task_id in wanted and watched.handle
+            if task_id in wanted and watched.handle and watched.outcome is None
         ]
         for one in list(self._pending.values()):
             handles += one.handles.values()
@@ -247,9 +260,14 @@ class HealthOmicsBackend:
             self._starter.ended(handles, "CANCELLED")
             self._cancel({one for one in handles if one.batch_id is None}, pool)
             self._cancel_batches({one.batch_id for one in handles if one.batch_id})
+            statuses = self._statuses({one.run_id for one in handles if one.run_id})
+            self._starter.completed(
+                one for one in handles if statuses.get(one.run_id or "") == "COMPLETED"
+            )
             self._tell_losses([one.run_id for one in handles if one.run_id], len(handles))
 
     def close(self) -> None:
+        self._ending.stop()
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._journal is not None:
             self._journal.close()
@@ -258,34 +276,74 @@ class HealthOmicsBackend:
 
     def _advance(self, pending: _Pending) -> None:
         """Raises SubmissionDelayed as long as something is left to start."""
-        if not pending.is_prepared:
-            self._prepare(pending)
-        if not pending.is_looked_up:
-            self._look_up(pending)
+        from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+        try:
+            if not pending.is_prepared:
+                self._prepare(pending)
+            if not pending.is_looked_up:
+                self._look_up(pending)
+        except (ClientError, ConnectionError, HTTPClientError) as error:
+            if isinstance(error, ClientError) and not _passes(error):
+                raise
+            self._delay_unanswered(pending, error, "AWS does not answer")
         while pending.to_start:
             self._await_slot(pending)
-            group = pending.to_start[0]
-            asked = [(pending.wanted[task_id], generation) for task_id, generation in group]
-            pending.slot = None
-            self._bucket.sent()
-            try:
-                if len(asked) == 1:
-                    handles = [self._starter.start(*asked[0])]
-                else:
-                    handles = self._starter.start_batch(asked)
-            except Throttled as error:
-                self._bucket.refused()
-                pending.throttled += 1
-                _log.debug("HealthOmics takes no run at present: %s", error)
-                continue
-            except Unanswered as error:
-                self._delay_unanswered(pending, error)
-            self._bucket.taken()
-            pending.unanswered = 0
-            pending.to_start.pop(0)
-            pending.handles |= {
-                task_id: handle for (task_id, _), handle in zip(group, handles, strict=True)
-            }
+            self._start_next(pending)
+
+    def _start_next(self, pending: _Pending) -> None:
+        """One call, for the first group that is left."""
+        group = pending.to_start[0]
+        asked = [(pending.wanted[task_id], generation) for task_id, generation in group]
+        pending.slot = None
+        self._bucket.sent()
+        handles: Sequence[Handle | int]
+        try:
+            if len(asked) == 1:
+                handles = [self._starter.start(*asked[0])]
+            else:
+                handles = self._starter.start_batch(asked)
+        except Throttled as error:
+            self._bucket.refused()
+            _log.debug("HealthOmics takes no run at present: %s", error)
+            return
+        except Unanswered as error:
+            self._delay_unanswered(pending, error, "HealthOmics did not answer StartRun")
+        except Spent as error:
+            self._after_spent(pending, error)
+            return
+        self._bucket.taken()
+        pending.unanswered = 0
+        pending.to_start.pop(0)
+        for (task_id, _), handle in zip(group, handles, strict=True):
+            if isinstance(handle, Handle):
+                pending.handles[task_id] = handle
+            else:
+                self._pass_over(pending, [(task_id, handle)])
+
+    def _after_spent(self, pending: _Pending, error: Spent) -> None:
+        """Looks for what was started, then goes on with the next generation. Raises SubmissionDelayed."""
+        if pending.spent < _SPENT_LOOKS:
+            pending.spent += 1
+            pending.is_looked_up = False
+            raise SubmissionDelayed(2.0**pending.spent) from error
+        if pending.passed_over >= _MAX_SPENT:
+            # It is no token's conflict, but one of the workflow.
+            raise SubmissionError(FailureKind.CONFIGURATION, str(error)) from error
+        group = pending.to_start.pop(0)
+        self._starter.pass_over((pending.wanted[task_id], number) for task_id, number in group)
+        self._pass_over(pending, [(task_id, number + 1) for task_id, number in group])
+
+    def _pass_over(self, pending: _Pending, group: list[tuple[str, int]]) -> None:
+        pending.passed_over += 1
+        if pending.passed_over > MAX_GENERATIONS:
+            name = pending.wanted[group[0][0]].request.run_name
+            raise SubmissionError(
+                FailureKind.CONFIGURATION,
+                f"{MAX_GENERATIONS} equal runs named {name} have failed",
+                "look at them with `aws omics list-runs`; delete them or change the rule to go on",
+            )
+        pending.to_start.insert(0, group)
 
     def _prepare(self, pending: _Pending) -> None:
         """What each task asks for; a bad one does not take the others with it. Of many some at a time, since
@@ -295,7 +353,9 @@ class HealthOmicsBackend:
         begun = len(pending.wanted) + len(pending.refused)
         for task in pending.tasks[begun : begun + _PREPARED_AT_ONCE]:
             try:
-                pending.wanted[task.task_id] = self._wanted(task)
+                wanted, definition = self._wanted(task)
+                pending.definitions[task.task_id] = definition
+                pending.wanted[task.task_id] = wanted
             except SubmissionError as error:
                 pending.refused[task.task_id] = error
             except TakedaError as error:
@@ -303,6 +363,8 @@ class HealthOmicsBackend:
                     FailureKind.CONFIGURATION, str(error)
                 )
             except ClientError as error:
+                if _passes(error):
+                    raise
                 pending.refused[task.task_id] = _refused(error)
         if begun + _PREPARED_AT_ONCE < len(pending.tasks):
             raise SubmissionDelayed(0.0)
@@ -347,23 +409,21 @@ class HealthOmicsBackend:
             )
         raise SubmissionDelayed(seconds, note)
 
-    def _delay_unanswered(self, pending: _Pending, error: Unanswered) -> None:
+    def _delay_unanswered(self, pending: _Pending, error: Exception, what: str) -> NoReturn:
         """Whether there is a run now is looked up before the call is made again."""
         pending.unanswered += 1
         pending.is_looked_up = False
         if pending.unanswered > _UNANSWERED_TRIES:
             raise SubmissionError(
                 FailureKind.NODE_FAILURE,
-                f"HealthOmics did not answer StartRun {pending.unanswered} times: {error}",
+                f"{what} {pending.unanswered} times: {error}",
                 "see whether HealthOmics is up in this region; the next run of the pipeline looks for "
                 "what may have been started",
             ) from error
         seconds = min(2.0**pending.unanswered, _LONGEST_WAIT_SECONDS)
         raise SubmissionDelayed(
             seconds,
-            f"HealthOmics did not answer StartRun, looking again in {seconds:.0f} s: {error}"
-            if pending.unanswered == 1
-            else "",
+            f"{what}, looking again in {seconds:.0f} s: {error}" if pending.unanswered == 1 else "",
         ) from error
 
     def _refuse_rest(self, pending: _Pending, error: BaseException) -> None:
@@ -390,14 +450,16 @@ class HealthOmicsBackend:
                 _log.info(
                     "run %s already does what rule %s asks", handle.external_id, task.job.rule
                 )
-            self._watched[task.task_id] = _Watched(task, handle, refused)
+            self._watched[task.task_id] = _Watched(
+                task, handle, pending.definitions.get(task.task_id), refused
+            )
             ids[task.task_id] = handle.external_id if handle else "refused"
         of_batch = {one.batch_id for one in pending.handles.values() if one.batch_id}
         whole = f"batch {', '.join(sorted(of_batch))}" if of_batch else next(iter(ids.values()))
         adopted = sum(one.adopted for one in pending.handles.values())
         return Accepted(whole, ids, {"adopted": adopted} if adopted else {})
 
-    def _wanted(self, task: Task) -> Wanted:
+    def _wanted(self, task: Task) -> tuple[Wanted, Definition]:
         job = task.job
         options = self._options(task.target)
         prepared = self._prepared(job, task.target)
@@ -410,14 +472,18 @@ class HealthOmicsBackend:
         request = requests.RunRequest(
             registered=registered,
             parameters=prepared.parameters,
-            input_tags=delivery.input_tags(self._s3, _tagged(prepared)),
+            # All of them: those without a name are often listed in a file, or lie beside one.
+            input_tags=delivery.input_tags(
+                self._s3, _in_s3(prepared.used), _in_s3(_uris(job.inputs))
+            ),
             job=job,
             options=options,
             engine_settings=requests.merged_settings(
                 options.engine_settings, prepared.engine_settings, job.source_line, task.target.name
             ),
         )
-        return Wanted(request, lambda run: self._ending.is_intact(run, job, definition))
+        is_intact = partial(self._ending.is_intact, job=job, definition=definition)
+        return Wanted(request, is_intact), definition
 
     def _prepared(self, job: JobSpec, target: Target) -> definitions.Prepared:
         """The workflow, what is registered of it, and the run's parameters. Raises TakedaError."""
@@ -513,6 +579,11 @@ class HealthOmicsBackend:
                 del self._watched[watched.task.task_id]
                 yield Update(watched.task.task_id, outcome)
 
+    def _finish(self, handle: Handle, job: JobSpec, definition: Definition) -> Outcome:
+        """Raises TakedaError where nothing answers, or the credentials are of no use."""
+        with aws.readable_errors("AWS"):
+            return self._ending.finish(self._starter, handle, job, definition)
+
     def _result(self, watched: _Watched) -> Outcome | None:
         """None to try again: the run has ended, but S3 or HealthOmics did not answer about it."""
         from botocore.exceptions import BotoCoreError, ClientError
@@ -523,12 +594,15 @@ class HealthOmicsBackend:
         error = watched.outcome.exception()
         if error is None:
             return watched.outcome.result()
+        if isinstance(error, TakedaError) or (isinstance(error, ClientError) and _passes(error)):
+            return self._after_silence(watched, error)
         if not isinstance(error, (ClientError, BotoCoreError)):
             return Outcome(
                 FailureKind.CONFIGURATION,
                 reason=f"run {run_id} ended, but its result is of no use: "
                 f"{type(error).__name__}: {error}",
             )
+        watched.attempts += 1
         denied = isinstance(error, ClientError) and aws.is_denied(error)
         if not denied and watched.attempts < _MAX_DELIVERY_ATTEMPTS:
             watched.outcome = None
@@ -537,6 +611,24 @@ class HealthOmicsBackend:
             FailureKind.CONFIGURATION,
             reason=f"run {run_id} ended, but its result could not be fetched: {error}",
             advice="allow reading from the target's output_uri and writing to the rule's outputs",
+        )
+
+    def _after_silence(self, watched: _Watched, error: BaseException) -> Outcome | None:
+        """The result stays where it is until AWS answers, or the credentials are renewed."""
+        assert watched.handle is not None
+        run_id = watched.handle.run_id
+        now = time.monotonic()
+        if watched.silent_since is None:
+            watched.silent_since = now
+            _log.warning("run %s ended, but its result cannot be fetched yet: %s", run_id, error)
+        if now - watched.silent_since < _SILENCE_SECONDS:
+            watched.outcome = None
+            return None
+        return Outcome(
+            FailureKind.NODE_FAILURE,
+            reason=f"run {run_id} ended, but its result could not be fetched for "
+            f"{_SILENCE_SECONDS / 60:.0f} min: {error}",
+            advice="the next attempt finds the run, if it completed",
         )
 
     # Cancelling.
@@ -668,10 +760,17 @@ def _refused(error: Any) -> SubmissionError:
     return SubmissionError(kind, f"{code}: {aws.error_message(error)}", advice)
 
 
-def _tagged(prepared: definitions.Prepared) -> list[str]:
-    """Inputs whose ETag is asked for: one cheap call each, as long as they are not thousands."""
-    uris = [uri for uri in prepared.used if uri.startswith("s3://")]
-    return uris if len(uris) <= _MAX_TAGGED_INPUTS else []
+def _passes(error: Any) -> bool:
+    """Whether a refusal is one of the moment, which the same call need not meet again."""
+    return aws.is_throttling(error) or aws.http_status(error) >= 500
+
+
+def _uris(inputs: Iterable[NamedFiles]) -> Iterator[str]:
+    return (file.uri for named in inputs for file in named.files if file.uri)
+
+
+def _in_s3(uris: Iterable[str]) -> list[str]:
+    return [uri for uri in uris if uri.startswith("s3://")]
 
 
 def _bucket_trouble(error: Any) -> str:

@@ -101,9 +101,9 @@ class Journal:
                 ],
             )
 
-    def ended(self, runs: Iterable[tuple[str, int]], status: str) -> None:
+    def ended(self, runs: Iterable[tuple[str, int]], status: str | None) -> None:
         """Write down that runs, by request and generation, will not do their work: only now may there be a
-        next generation."""
+        next generation. None takes that back."""
         with self._transaction() as db:
             db.executemany(
                 "update handoff set status = ? where request = ? and generation = ?",

@@ -211,19 +211,25 @@ class _Leaf:
 def _leaves(wanted: Type, value: Any, path: PurePosixPath, *, flat: bool) -> Iterator[_Leaf]:
     """All files of a value, in its order. `flat`: those of a plain list lie side by side."""
     wanted = _chosen(wanted, value)
-    if value is None:
+    if value is None or not wanted.holds_files:
         return
     if wanted.is_path:
+        if not isinstance(value, (str, Placed)):
+            raise _Unmatched(f"{value!r} is no file, which {wanted} wants")
         placed = value if isinstance(value, Placed) else Placed(str(value), wanted.kind != "file")
         for number, one in enumerate((placed, *placed.beside)):
             name = PurePosixPath(one.source.rstrip("/")).name
             yield _Leaf(path / name, one.source, one.is_directory, number > 0)
     elif wanted.kind == "array":
+        if not isinstance(value, list):
+            raise _Unmatched(f"{value!r} is no {wanted}")
         beside = flat and wanted.items[0].is_path
         for number, item in enumerate(value):
             place = path if beside else path / str(number)
             yield from _leaves(wanted.items[0], item, place, flat=flat)
     else:
+        if not isinstance(value, Mapping):
+            raise _Unmatched(f"{value!r} is no {wanted}")
         for name, member in _member_types(wanted, value):
             if "/" in name or name in ("", ".", ".."):
                 raise _Unmatched(f"its key {name!r} is no file name")

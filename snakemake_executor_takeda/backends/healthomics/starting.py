@@ -34,9 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("takeda")
 
 MAX_GENERATIONS = 20
-"""Failed runs of one request within which another one is started."""
+"""Ended runs of one request that are passed over within one submission."""
 FAILED = frozenset({"FAILED", "CANCELLED", "DELETED"})
-_MAX_TAKEN = 3
 _LISTED_BY_NAME = 5
 """So many names are looked up one by one; more, in one listing of the newest runs."""
 MAX_LISTED_PAGES = 10
@@ -49,6 +48,11 @@ class Throttled(Exception):
 
 class Unanswered(Exception):
     """Whether the call was heard is not known: it has to be looked up, then made again."""
+
+
+class Spent(Exception):
+    """The requestId was used before, and what it started is not to be seen: it was deleted, or listings lag
+    behind. After some looks `pass_over` makes room for the next generation."""
 
 
 @dataclass(frozen=True)
@@ -128,40 +132,29 @@ class Starter:
             found[i] = found[i] or max(generation, min(len(runs), MAX_GENERATIONS))
         return [0 if one is None else one for one in found]
 
-    def start(self, wanted: Wanted, generation: int) -> Handle:
-        """Start the run of this generation. Raises SubmissionError for a refusal, Throttled, and
-        Unanswered after which `look_up` has to come first."""
+    def start(self, wanted: Wanted, generation: int) -> Handle | int:
+        """Start the run of this generation, with one call: the run, or the generation to go on with where
+        the answer is a run that ended.
+
+        Raises SubmissionError for a refusal, Throttled, Spent, and Unanswered after which `look_up` has to
+        come first.
+        """
         request = wanted.request
-        taken = 0
-        last = generation + MAX_GENERATIONS
-        while generation < last:
-            self._journal.intend([Entry(request.key, generation, request.run_name)])
-            try:
-                reply = self._call(
-                    self._once.start_run, request.arguments(generation, self._run_tag)
-                )
-            except _Conflict as conflict:
-                # How a repeated requestId is answered is not documented; this is one way.
-                runs = self._listed({request.run_name}).get(request.run_name, [])
-                handle = self._among(wanted, generation, runs)
-                if handle:
-                    return handle
-                taken += 1
-                if taken == _MAX_TAKEN:
-                    # It is no token's conflict, but one of the workflow.
-                    raise SubmissionError(FailureKind.CONFIGURATION, str(conflict)) from conflict
-                self._journal.ended([(request.key, generation)], "DELETED")
-                generation += 1
-                continue
-            handle = self._answered(wanted, generation, reply)
-            if handle:
-                return handle
-            generation += 1
-        raise SubmissionError(
-            FailureKind.CONFIGURATION,
-            f"{MAX_GENERATIONS} equal runs named {request.run_name} have failed",
-            "look at them with `aws omics list-runs`; delete them or change the rule to go on",
-        )
+        self._journal.intend([Entry(request.key, generation, request.run_name)])
+        try:
+            reply = self._call(self._once.start_run, request.arguments(generation, self._run_tag))
+        except _Conflict as conflict:
+            # How a repeated requestId is answered is not documented; this is one way.
+            runs = self._listed({request.run_name}).get(request.run_name, [])
+            handle = self._among(wanted, generation, runs)
+            if handle is None:
+                raise Spent(str(conflict)) from conflict
+            return handle
+        return self._answered(wanted, generation, reply) or generation + 1
+
+    def pass_over(self, asked: Iterable[tuple[Wanted, int]]) -> None:
+        """Write down that there is nothing to be had of these generations any more."""
+        self._journal.ended([(one.request.key, generation) for one, generation in asked], "DELETED")
 
     def start_batch(self, asked: Sequence[tuple[Wanted, int]]) -> list[Handle]:
         """Start runs of one workflow version, each of its generation, with one call. Raises as `start`."""
@@ -178,7 +171,7 @@ class Starter:
         except _Conflict as conflict:
             found = self._batch(batch.name)
             if found is None:
-                raise SubmissionError(FailureKind.CONFIGURATION, str(conflict)) from conflict
+                raise Spent(str(conflict)) from conflict
             batch_id = found
         return [
             Handle(request.key, generation, batch_id=batch_id, setting_id=request.token(generation))
@@ -197,6 +190,10 @@ class Starter:
     def ended(self, handles: Iterable[Handle], status: str) -> None:
         """Write down that runs did not do their work, so that the next request starts another."""
         self._journal.ended([(one.request, one.generation) for one in handles], status)
+
+    def completed(self, handles: Iterable[Handle]) -> None:
+        """Take back that runs did not do their work."""
+        self._journal.ended([(one.request, one.generation) for one in handles], None)
 
     def run(self, run_id: str, uuid: str | None) -> Mapping[str, Any] | None:
         """GetRun's answer; None for a run that was deleted, its id perhaps given to another since."""
