@@ -58,7 +58,8 @@ def run_pipeline(
     exports.mkdir()
     (run_dir / _PARAMS).write_text(json.dumps(_local(parameters, str(exports)), indent=2))
     (run_dir / _CONFIG).write_text(config(pipeline, run_dir, runner=runner, cores=cores))
-    code = _run(command(pipeline, run_dir, profile), run_dir, verbose)
+    parser = {"NXF_SYNTAX_PARSER": "v2"} if pipeline.is_strict else {}
+    code = _run(command(pipeline, run_dir, profile), run_dir, verbose, parser)
     if code:
         raise _failure(run_dir, code)
     return {
@@ -113,7 +114,7 @@ def _local(value: Any, exports: str) -> Any:
     return value
 
 
-def _run(argv: list[str], run_dir: Path, verbose: bool) -> int:
+def _run(argv: list[str], run_dir: Path, verbose: bool, more: Mapping[str, str]) -> int:
     """Its exit status. What it prints goes to a file, and to standard error where asked for."""
     # Tasks see no AWS variable, as they would see none in a container.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
@@ -121,7 +122,7 @@ def _run(argv: list[str], run_dir: Path, verbose: bool) -> int:
         process = subprocess.Popen(
             argv,
             cwd=run_dir,
-            env={**environment, **_NO_VERSION_CHECK},
+            env={**more, **environment, **_NO_VERSION_CHECK},
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr if verbose else said,
             stderr=sys.stderr if verbose else subprocess.STDOUT,

@@ -497,6 +497,19 @@ def test_a_version_that_healthomics_does_not_have(tmp_path: Path) -> None:
     assert any("it runs 23.10.0" in one for one in definition.notes())
 
 
+def test_typed_params_need_the_strict_parser(tmp_path: Path) -> None:
+    script = "params { x: Path }\nworkflow { }"
+    for wanted, version in {"": "26.04.0", "!>=25.10": "26.04.0"}.items():
+        config = f"manifest.nextflowVersion = '{wanted}'" if wanted else ""
+        definition = NextflowDefinition(pipeline(tmp_path, config, script))
+        assert definition.engine_settings({}, "") == {"engineVersion": version}
+    definition = NextflowDefinition(
+        pipeline(tmp_path, "manifest.nextflowVersion = '25.10+'", script)
+    )
+    with pytest.raises(TakedaError, match=r"with the strict parser, .* needs: 26\.04\.0\. Widen"):
+        definition.engine_settings({}, "Snakefile:3")
+
+
 def test_profiles_and_what_a_target_says(tmp_path: Path) -> None:
     definition = NextflowDefinition(pipeline(tmp_path, CONFIG))
     asked = definition.engine_settings({"nextflow_profile": "docker, my-test"}, "Snakefile:3")

@@ -101,6 +101,7 @@ class NextflowDefinition:
             self.pipeline.config.profiles,
             resources.get(nextflow_engine.PROFILE),
             where,
+            is_strict=self.pipeline.is_strict,
         )
 
     def notes(self) -> list[str]:

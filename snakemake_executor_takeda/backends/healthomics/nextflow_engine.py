@@ -15,6 +15,8 @@ from snakemake_executor_takeda.values import TakedaError
 VERSIONS = ("22.04.0", "23.10.0", "24.10.8", "25.10.0", "26.04.0")
 DEFAULT = "23.10.0"
 """What HealthOmics takes where a pipeline says nothing."""
+FIRST_STRICT = "26.04.0"
+"""The first that HealthOmics runs with the strict parser; new words of the language need that."""
 PLUGINS = frozenset({"nf-schema", "nf-validation", "nf-core-utils", "nf-prov", "nf-fgbio"})
 """Runs cannot fetch others."""
 PROFILE = "nextflow_profile"
@@ -23,38 +25,46 @@ PROFILE = "nextflow_profile"
 _CONSTRAINT = re.compile(r"\s*(>=|<=|!=|==|=|>|<)?\s*(\d+(?:\.\d+)*)(?:[.-]?edge)?\s*(\+)?\s*")
 
 
-def chosen_version(wanted: str | None, where: str) -> str | None:
+def chosen_version(wanted: str | None, where: str, *, is_strict: bool = False) -> str | None:
     """The version of HealthOmics for a `manifest.nextflowVersion`; None for none that would fit, where
     the pipeline does not insist (`!`), or says nothing.
 
     The default where it fits, else the oldest above it, else the newest below: what is nearest to what
-    the pipeline was written for. Raises TakedaError.
+    the pipeline was written for. `is_strict` is for scripts that only the strict parser takes, which
+    HealthOmics has from FIRST_STRICT on. Raises TakedaError.
     """
+    there = [one for one in VERSIONS if not is_strict or _key(one) >= _key(FIRST_STRICT)]
     if not wanted:
-        return None
-    fitting = [one for one in VERSIONS if _fits(one, wanted)]
+        return FIRST_STRICT if is_strict else None
+    fitting = [one for one in there if _fits(one, wanted)]
     if DEFAULT in fitting:
         return DEFAULT
     newer = [one for one in fitting if _key(one) > _key(DEFAULT)]
     if fitting:
         return newer[0] if newer else fitting[-1]
-    if wanted.strip().startswith("!"):
+    if is_strict or wanted.strip().startswith("!"):
+        strict = " with the strict parser, which the typed params block needs" if is_strict else ""
         raise TakedaError(
-            f"{where}: manifest.nextflowVersion = {wanted!r} takes none of the versions that HealthOmics has: "
-            f"{', '.join(VERSIONS)}. Widen it, or take another revision of the pipeline"
+            f"{where}: manifest.nextflowVersion = {wanted!r} takes none of the versions that HealthOmics has"
+            f"{strict}: {', '.join(there)}. Widen it, or take another revision of the pipeline"
         )
     return None
 
 
 def settings(
-    manifest_version: str | None, profiles: Sequence[str], asked_profile: Any, where: str
+    manifest_version: str | None,
+    profiles: Sequence[str],
+    asked_profile: Any,
+    where: str,
+    *,
+    is_strict: bool = False,
 ) -> dict[str, Any]:
     """`engineSettings`: the version that fits the pipeline, and the rule's profile.
 
     Raises TakedaError for a profile that is not there: HealthOmics reads them in the package only.
     """
     found: dict[str, Any] = {}
-    if version := chosen_version(manifest_version, where):
+    if version := chosen_version(manifest_version, where, is_strict=is_strict):
         found["engineVersion"] = version
     words = [part.strip() for part in str(asked_profile or "").split(",") if part.strip()]
     for one in words:

@@ -101,6 +101,11 @@ class Pipeline:
         return bool(self.params)
 
     @property
+    def is_strict(self) -> bool:
+        """Whether only Nextflow's strict parser takes it: that one alone knows typed params."""
+        return any(one.is_typed for one in self.params.values())
+
+    @property
     def publishing_params(self) -> tuple[str, ...]:
         """Params that are set to the export directory, unless a rule sets them: what is published begins
         with them, and by name or default they are a place for results, not for a database."""
