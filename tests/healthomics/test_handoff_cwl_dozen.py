@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from snakemake_executor_takeda.cli import main
 from tests.healthomics.conftest import make_cloud
-from tests.healthomics.test_handoff_twenty import all_keys, body, hand_off, results, run
+from tests.healthomics.test_handoff_twenty import all_keys, body, hand_off, results
 
 pytest.importorskip("cwltool", reason="cwltool is not installed: pip install '.[cwl]'")
 
@@ -38,8 +39,6 @@ DATA = {
 @pytest.fixture(scope="module")
 def snakefile() -> str:
     """What init prints for each, and a target for all of it."""
-    from snakemake_executor_takeda.cli import main
-
     text = StringIO()
     with redirect_stdout(text):
         for name in NAMES:
@@ -54,11 +53,16 @@ def test_there_are_twelve() -> None:
     assert all((CWL / f"{name}.json").is_file() for name in NAMES)
 
 
-def test_check_finds_nothing_wrong(snakefile: str, tmp_path: Path) -> None:
+def test_check_finds_nothing_wrong(
+    snakefile: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     (tmp_path / "Snakefile").write_text(snakefile)
-    done = run("takeda", "handoff", "check", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    monkeypatch.chdir(tmp_path)
+    assert main(["handoff", "check", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert {one["rule"]: one["mistakes"] for one in found["handoffs"]} == {n: [] for n in NAMES}
 
 
@@ -86,7 +90,6 @@ def test_a_run_by_hand_off_gives_what_run_local_gives(
 
 def run_all_local(snakefile: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """Each rule of the Snakefile by `run-local` in this process, with what its shell command says."""
-    from snakemake_executor_takeda.cli import main
     from snakemake_executor_takeda.cli.handoff.planning import planned
 
     path.mkdir()
