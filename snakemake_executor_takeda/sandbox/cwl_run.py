@@ -354,6 +354,9 @@ def _with_paths(value: Any) -> Any:
             kept = {name: value[name] for name in words if name in value}
         found = {str(name): _with_paths(one) for name, one in kept.items()}
         if value.get("class") in ("File", "Directory"):
-            found["location"] = str(cwl.local_path(str(value["location"])) or value["location"])
+            place = cwl.local_path(str(value["location"])) or Path(str(value["location"]))
+            found["location"] = str(place)
+            if value["class"] == "File" and place.is_file():
+                found["size"] = place.stat().st_size
         return found
     return [_with_paths(one) for one in value] if isinstance(value, list) else value

@@ -349,7 +349,8 @@ def _path(value: Any, wanted: Type, files: Files) -> dict[str, Any]:
     found: dict[str, Any] = {"class": _CLASSES[kind], "location": _locate(text, kind, files)}
     if "basename" in given:
         found["basename"] = str(given["basename"])
-    if said := given.get("format") or wanted.format:
+    # What the input declares comes first: a job object may write it by a prefix of its own.
+    if said := wanted.format or given.get("format"):
         found["format"] = str(said)
     if "secondaryFiles" in given:
         beside = [_anything(one, _ANY, files) for one in given["secondaryFiles"]]

@@ -332,8 +332,7 @@ def _output(workflow: Gives, named: NamedFiles, count: int) -> Output:
         return output
     if not workflow.outputs:
         raise TakedaError(
-            f"workflow {workflow.name} has no outputs; add `output {{ … }}` to it, with what the "
-            "rule needs"
+            f"workflow {workflow.name} has no outputs; declare in it what the rule needs"
         )
     files = [one for one in workflow.outputs.values() if one.type.holds_files]
     if count == 1 and len(named.files) == 1 and len(files) == 1:
