@@ -107,9 +107,7 @@ class Definitions:
         file, fragment = cwl.split(given)
         path: Path | None
         if file.startswith(repositories.PREFIX):
-            path = self._repositories.file(
-                repositories.parse(file, where), where
-            )
+            path = self._repositories.file(repositories.parse(file, where), where)
         else:
             path = look_up(file, self.look_in)
         kind = _suffix(path or Path(file))
@@ -120,9 +118,7 @@ class Definitions:
             )
         if path is None:
             places = " and ".join(dict.fromkeys(str(one / file) for one in self.look_in))
-            raise TakedaError(
-                f"{where}: handoff={given!r} does not exist; looked for {places}"
-            )
+            raise TakedaError(f"{where}: handoff={given!r} does not exist; looked for {places}")
         stat = path.stat()
         stamp = (stat.st_mtime_ns, stat.st_size)
         known = self._known.get((path, fragment))
