@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.healthomics import delivery
 from snakemake_executor_takeda.backends.healthomics.definition import Delivery
 from snakemake_executor_takeda.values import FailureKind, File, JobSpec, NamedFiles, TakedaError
+from snakemake_executor_takeda.watching import Lane
 from tests.healthomics.omics_in_process import Bucket, Wire
 from tests.healthomics.test_handoff_many import Controller, jobs
 from tests.sandbox.omics_client import Engine, Omics, wait_for
@@ -391,6 +392,65 @@ def test_a_completed_run_outlives_a_cancel(
     assert adopted.accepted.external_id == run_id
     one.backend.close()
     go_on.set()
+
+
+def test_nothing_is_started_after_a_cancel(wire: Wire, controller: Controllers) -> None:
+    one = controller(registration_poll_seconds=600)
+    asked = threading.Event()
+    wire.before = lambda operation: asked.set() if operation == "GetWorkflow" else None
+    wire.omics.set_fault("omics-delay:CREATING=600")
+    errors: list[Exception] = []
+
+    def submit() -> None:
+        try:
+            one.submit([one.submission(jobs(1))])
+        except SubmissionError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    assert asked.wait(60)
+    one.backend.cancel([])
+    thread.join(60)
+    assert "cancelled before it was started" in str(errors[0])
+    assert not wire.calls["StartRun"]
+    wire.omics.faults.clear()
+
+
+def test_a_submission_that_was_put_off_is_under_way_when_it_is_sent(tmp_path: Path) -> None:
+    """A Ctrl-C waits for it then, and cancels what it started."""
+    sent, go_on = threading.Event(), threading.Event()
+
+    class Backend:
+        calls = 0
+
+        def listen(self, wake: Any) -> None: ...
+
+        def submit(self, submission: Any) -> Any:
+            self.calls += 1
+            if self.calls == 1:
+                raise SubmissionDelayed(0.0)
+            sent.set()
+            go_on.wait(60)
+            raise SubmissionError(FailureKind.USER, "over")
+
+    class Listener:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    backend: Any = Backend()
+    listener: Any = Listener()
+    lane = Lane("omics", backend, listener, 1.0)
+    lane.start()
+    one = Controller(tmp_path)
+    lane.submit(one.submission(jobs(1)))
+    assert sent.wait(60)
+    assert lane.is_sending
+    go_on.set()
+    lane.stop()
+    lane.join(60)
+    assert not lane.is_sending
+    one.backend.close()
 
 
 def test_nothing_more_is_copied_once_the_backend_is_closed(s3: Objects) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.healthomics import pruning, registry
@@ -78,6 +79,33 @@ def test_two_controllers_at_once(wire: Wire) -> None:
     assert len(set(found)) == 1
     assert len(found) == 4
     assert versions(wire, found[0].workflow_id) == [found[0].version]
+
+
+def test_a_deleted_workflow_is_registered_again(wire: Wire) -> None:
+    """Its requestId is spent."""
+    found = []
+    for _ in range(3):
+        registered = fast(wire).ensure(package("a"))
+        found.append(wire.omics.call("GetWorkflow", id=registered.workflow_id)["uuid"])
+        for name in versions(wire, registered.workflow_id):
+            wire.omics.call(
+                "DeleteWorkflowVersion", workflowId=registered.workflow_id, versionName=name
+            )
+        wire.omics.call("DeleteWorkflow", id=registered.workflow_id)
+    assert len(set(found)) == 3
+
+
+def test_a_definition_that_may_not_be_put_to_s3() -> None:
+    class Refusing:
+        def put_object(self, **request: Any) -> None:
+            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "PutObject")
+
+    one = Registry(None, Refusing, Placing("s3://bucket/d"))  # type: ignore[arg-type, return-value]
+    large = replace(package("a"), definition_zip=b"x" * (registry.MAX_INLINE_BYTES + 1))
+    with pytest.raises(SubmissionError) as caught:
+        one._definition(large, large.version)
+    assert "could not be put to s3://bucket/d/takeda-w/" in caught.value.reason
+    assert "s3:PutObject" in caught.value.advice
 
 
 def test_a_registry_map_is_registered_and_is_part_of_the_version(wire: Wire) -> None:

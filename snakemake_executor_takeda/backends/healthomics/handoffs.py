@@ -130,6 +130,8 @@ class HealthOmicsBackend:
         self._context = context
         self._lock = threading.Lock()
         self._is_silent = False
+        self._cancelled = threading.Event()
+        """From a cancel to the next submission: what was on its way starts nothing more."""
         self._definitions = definitions.Definitions(
             (context.basedir, context.workdir), ready2run.Known(lambda: self._omics).of
         )
@@ -184,7 +186,10 @@ class HealthOmicsBackend:
         """Each call goes as far as the service's rate allows; what is left waits for the next."""
         from botocore.exceptions import ClientError
 
-        pending = self._pending.setdefault(submission.submission_id, _Pending(submission.tasks))
+        if submission.submission_id not in self._pending:
+            self._cancelled.clear()
+            self._pending[submission.submission_id] = _Pending(submission.tasks)
+        pending = self._pending[submission.submission_id]
         try:
             with aws.readable_errors("HealthOmics"):
                 self._advance(pending)
@@ -241,6 +246,7 @@ class HealthOmicsBackend:
         yield from self._finished(open_tasks)
 
     def cancel(self, active: Sequence[Active]) -> None:
+        self._cancelled.set()
         wanted = {task_id for one in active for task_id in one.open_task_ids}
         # Of one whose outputs are being copied there is nothing to end, and its run is as good as ever.
         handles = [
@@ -293,6 +299,7 @@ class HealthOmicsBackend:
 
     def _start_next(self, pending: _Pending) -> None:
         """One call, for the first group that is left."""
+        self._pause(0.0)
         group = pending.to_start[0]
         asked = [(pending.wanted[task_id], generation) for task_id, generation in group]
         pending.slot = None
@@ -320,6 +327,11 @@ class HealthOmicsBackend:
                 pending.handles[task_id] = handle
             else:
                 self._pass_over(pending, [(task_id, handle)])
+
+    def _pause(self, seconds: float) -> None:
+        """Raises SubmissionError where all is being cancelled."""
+        if self._cancelled.wait(seconds):
+            raise SubmissionError(FailureKind.USER, "cancelled before it was started")
 
     def _after_spent(self, pending: _Pending, error: Spent) -> None:
         """Looks for what was started, then goes on with the next generation. Raises SubmissionDelayed."""
@@ -515,7 +527,9 @@ class HealthOmicsBackend:
                 options.registration_poll_seconds,
                 options.registration_timeout_seconds,
             )
-            self._registries[target.name] = Registry(self._omics, lambda: self._s3, placing)
+            self._registries[target.name] = Registry(
+                self._omics, lambda: self._s3, placing, self._pause
+            )
         return self._registries[target.name]
 
     # Watching.

@@ -11,7 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from snakemake_executor_takeda.backends.aws import error_code, join_s3_uri, split_s3_uri
+from snakemake_executor_takeda.backends.aws import (
+    error_code,
+    error_message,
+    is_denied,
+    join_s3_uri,
+    split_s3_uri,
+)
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.healthomics.packaging import Package
 from snakemake_executor_takeda.values import FailureKind
@@ -68,10 +74,13 @@ class Registry:
         omics: OmicsClient,
         s3: Callable[[], S3Client] | None = None,
         placing: Placing = Placing(),
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """`pause` waits for seconds; what it raises ends the waiting for a version."""
         self._omics = omics
         self._s3 = s3
         self._placing = placing
+        self._pause = pause
         self._lock = threading.Lock()
         self._known: dict[tuple[str, str], Registered] = {}
 
@@ -107,23 +116,28 @@ class Registry:
         return workflow_id
 
     def _create(self, package: Package, version: str, failed: Sequence[str]) -> list[str]:
-        # A token per definition and per earlier failure: a repeated call is the same call.
-        token = _token(package.name, version, *failed)
-        created = []
-        try:
-            reply = self._omics.create_workflow(
-                name=package.name, requestId=token, **self._definition(package, version)
-            )
-            created.append(reply["id"])
-        except self._omics.exceptions.ConflictException:
-            pass  # Another controller is doing the same; look for its workflow.
-        # Where two were created at once, all take the older; a listing may lag behind.
-        found = self._named(package.name)[0] or created
-        if not found:
-            raise SubmissionError(
-                FailureKind.NODE_FAILURE, f"HealthOmics lists no workflow named {package.name}"
-            )
-        return found
+        refusals = self._omics.exceptions
+        # A token per definition and per earlier failure: a repeated call is the same call. Where the
+        # workflow that it made was deleted since, it is spent, and the next one is used.
+        for spent in ("", *"1234"):
+            token = _token(package.name, version, *failed, *spent)
+            created = []
+            # A conflict says that another controller is doing the same; its workflow is looked for.
+            with contextlib.suppress(
+                refusals.ConflictException, refusals.ResourceNotFoundException
+            ):
+                reply = self._omics.create_workflow(
+                    name=package.name, requestId=token, **self._definition(package, version)
+                )
+                self._omics.get_workflow(id=reply["id"], type="PRIVATE")
+                created.append(reply["id"])
+            # Where two were created at once, all take the older; a listing may lag behind.
+            if found := self._named(package.name)[0] or created:
+                return found
+            self._pause(self._placing.poll_seconds)
+        raise SubmissionError(
+            FailureKind.NODE_FAILURE, f"HealthOmics lists no workflow named {package.name}"
+        )
 
     def _named(self, name: str) -> tuple[list[str], list[str]]:
         """Ids of usable and of failed workflows of this name, the oldest first, for all the same."""
@@ -143,7 +157,11 @@ class Registry:
         state = self._get_version(workflow_id, version)
         if state is not None and state["status"] == "FAILED":
             # Versions are immutable, but what made this one fail may have been the service.
-            self._omics.delete_workflow_version(workflowId=workflow_id, versionName=version)
+            with contextlib.suppress(
+                self._omics.exceptions.ConflictException,
+                self._omics.exceptions.ResourceNotFoundException,
+            ):
+                self._omics.delete_workflow_version(workflowId=workflow_id, versionName=version)
             state = None
         if state is None:
             # A conflict says that it exists: another controller was faster.
@@ -186,6 +204,8 @@ class Registry:
 
     def _upload(self, package: Package) -> str:
         """Put a definition in S3, once for each content. Raises SubmissionError."""
+        from botocore.exceptions import ClientError
+
         size = f"{package.name} has {len(package.definition_zip):,} bytes"
         if self._s3 is None or self._placing.definition_uri is None:
             raise SubmissionError(
@@ -202,7 +222,16 @@ class Registry:
                 "set a shorter definition_uri on the target",
             )
         bucket, key = split_s3_uri(uri)
-        self._s3().put_object(Bucket=bucket, Key=key, Body=package.definition_zip)
+        try:
+            self._s3().put_object(Bucket=bucket, Key=key, Body=package.definition_zip)
+        except ClientError as error:
+            if not is_denied(error) and error_code(error) != "NoSuchBucket":
+                raise
+            raise SubmissionError(
+                FailureKind.CONFIGURATION,
+                f"{size} and could not be put to {uri}: {error_code(error)}: {error_message(error)}",
+                "allow s3:PutObject there, or set definition_uri on the target",
+            ) from error
         return uri
 
     def _await_active(self, read: Callable[[], Mapping[str, Any] | None], package: Package) -> None:
@@ -225,7 +254,7 @@ class Registry:
                     f"{package.name} {self._placing.version_of(package)} is still {status} "
                     f"after {self._placing.timeout_seconds:.0f} s",
                 )
-            time.sleep(self._placing.poll_seconds)
+            self._pause(self._placing.poll_seconds)
 
 
 def _token(*parts: str) -> str:
