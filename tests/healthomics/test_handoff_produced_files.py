@@ -110,7 +110,8 @@ def test_what_is_missing_lists_the_nearest_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [{"a": "/x"}, {"a": "../x"}, {"a": "s3://b/x"}, {"a": 1}, "x", 3, {"a": []}]
+    "given",
+    [{"a": "/x"}, {"a": "[b-a]"}, {"a": "../x"}, {"a": "s3://b/x"}, {"a": 1}, "x", 3, {"a": []}],
 )
 def test_what_is_no_glob(given: object) -> None:
     with pytest.raises(TakedaError, match="handoff_outputs wants globs by output name"):

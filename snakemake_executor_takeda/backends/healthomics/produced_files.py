@@ -255,4 +255,14 @@ def _is_glob(word: Any) -> bool:
         and not word.startswith("/")
         and "://" not in word
         and ".." not in PurePosixPath(word).parts
+        and _is_regular(word)
     )
+
+
+def _is_regular(glob: str) -> bool:
+    """Whether its brackets are a set of letters: `[b-a]` is none."""
+    try:
+        re.compile(_regex(glob))
+    except re.error:
+        return False
+    return True
