@@ -142,6 +142,7 @@ def test_a_rule_that_no_target_needs(here: Path, capsys: pytest.CaptureFixture[s
     found = capsys.readouterr()
     assert "rule other: workflow joint needs `bams` (Array[File]+), `ploidy` (Int)" in found.out
     assert "rule wild makes nothing of these targets and was not checked" in found.err
+    assert f"takeda handoff check {here}/Snakefile -- FILE" in found.err
     assert check("Snakefile", "--", "w/1.vcf") == 1
     assert "rule wild: workflow joint needs" in capsys.readouterr().out
 
@@ -187,3 +188,60 @@ def test_wrong_use(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "Snakefile").write_text("rule a:\n    output: 'x'\n    shell: 'y'\n")
     assert check() == 0
     assert capsys.readouterr().out == "no rule hands anything off: no mistakes\n"
+
+
+@pytest.mark.parametrize(
+    ("named", "output", "more", "words"),
+    [
+        (
+            'mask=local("m.bed"),',
+            'vcf=local("calls/{sample}.vcf")',
+            "",
+            "m.bed and 1 more is marked `local()`: put the file in S3, or leave `local()` out",
+        ),
+        (
+            "",
+            'vcf="calls/{sample}.vcf"',
+            "localrules: call\n",
+            "it is a local rule: leave it out of `localrules`",
+        ),
+    ],
+)
+def test_a_handoff_that_snakemake_keeps_on_this_machine(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    named: str,
+    output: str,
+    more: str,
+    words: str,
+) -> None:
+    write(here, named=named, output=output, more=more)
+    assert check("Snakefile", "--", "calls/a.vcf") == 1
+    said = capsys.readouterr().out
+    assert "Snakefile:9: rule call: Snakemake runs it on this machine, and not its" in said
+    assert words in said
+
+
+def test_an_empty_handoff_is_told_as_one(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(here)
+    assert check("Snakefile", "--config", "wdl=") == 0
+    found = capsys.readouterr()
+    assert found.out == "no rule hands anything off: no mistakes\n"
+    assert "Snakefile:9: rule call: its `handoff` is empty" in found.err
+    assert "makes nothing" not in found.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--profile", "nowhere"), "profile directory given (nowhere), but no"),
+        (("--no-such-flag",), "unrecognized arguments: --no-such-flag"),
+    ],
+)
+def test_flags_that_snakemake_does_not_take(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: str
+) -> None:
+    write(here)
+    assert check("Snakefile", "--", *flags) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"takeda: Snakemake does not take these flags: {words}")

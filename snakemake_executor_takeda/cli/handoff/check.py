@@ -22,10 +22,10 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     check = commands.add_parser(
         "check",
         help="type-check every hand-off of a Snakefile, with nothing run",
-        description="Type-check every hand-off of a Snakefile as a run would, with nothing run and "
-        "no service asked, and show all mistakes (exit status 1). Inputs need not be there.",
+        description="Type-check every hand-off of a Snakefile, to WDL, Nextflow or CWL, as a run "
+        "would, with nothing run and no service asked, and show all mistakes (exit status 1). Inputs need not be there.",
         epilog="example: takeda handoff check workflow/Snakefile --configfile config.yaml; "
-        "flags of Snakemake go after --: takeda handoff check -- --profile profiles/aws",
+        "flags of Snakemake go after --: takeda handoff check -- --profile MY_PROFILE",
     )
     check.add_argument(
         "snakefile", nargs="?", metavar="SNAKEFILE", help="default: where Snakemake finds one"
@@ -88,6 +88,9 @@ def _checked(plan: Plan) -> list[_Handoff]:
         handoff = str(job.resources["handoff"])
         one = found.setdefault((job.rule, handoff), _Handoff(job.rule, job.source_line, handoff))
         one.jobs += 1
+        if why := plan.kept_here.get(job.job_id):
+            message = f"Snakemake runs it on this machine, and not its workflow, because {why}"
+            one.mistakes[Mistake(message, where=job.source_line)] += 1
         try:
             if one.jobs == 1:
                 one.notes = definitions.of(job).notes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ class Plan:
     in_s3: bool
     """Whether the flags put files into S3, so that a file outside is a mistake."""
     jobs: tuple[JobSpec, ...]
+    kept_here: Mapping[int | str, str] = field(default_factory=dict)
+    """Why, by the id of a job that Snakemake would run on this machine in spite of its hand-off."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -44,7 +47,7 @@ def planned(flags: Sequence[str]) -> Plan:
                 return plan
         except SystemExit:
             raise TakedaError(
-                f"Snakemake does not take these flags: {said.getvalue().strip()}"
+                f"Snakemake does not take these flags: {_reason(said.getvalue())}"
             ) from None
         except TakedaError:
             raise
@@ -122,7 +125,7 @@ def _plan(args: Any, *, assume_inputs: bool) -> Plan:
 def _built(workflow_api: Any, args: Any) -> Plan:
     from snakemake.settings.types import DAGSettings
 
-    from snakemake_executor_takeda.jobs import describe
+    from snakemake_executor_takeda.jobs import describe, kept_here, source_line
 
     workflow = workflow_api._workflow
     handing = [rule for rule in workflow.rules if "handoff" in rule.resources]
@@ -143,16 +146,25 @@ def _built(workflow_api: Any, args: Any) -> Plan:
     workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True, nolock=True)
     workflow._build_dag()
     found = [job for job in workflow.dag.jobs if job.resources.get("handoff")]
-    left = sorted({rule.name for rule in handing} - {job.rule.name for job in found})
+    handed = {job.rule.name for job in found}
+    needed = {job.rule.name for job in workflow.dag.jobs}
+    empty = [rule for rule in handing if rule.name in needed - handed]
+    left = sorted({rule.name for rule in handing} - needed)
     return Plan(
         Path(workflow.main_snakefile),
         Path(workflow.basedir),
         Path.cwd(),
         args.default_storage_provider == "s3",
         tuple(sorted(map(describe, found), key=lambda job: (job.rule, int(job.job_id)))),
+        {int(job.jobid): why for job in found if (why := kept_here(job))},
         [
+            f"{source_line(rule)}: rule {rule.name}: its `handoff` is empty, so it hands nothing off and its "
+            'shell runs as any rule\'s; name a workflow: resources: handoff="main.wdl"'
+            for rule in empty
+        ]
+        + [
             f"rule {name} makes nothing of these targets and was not checked; name a file of it: "
-            "takeda handoff check -- FILE"
+            f"takeda handoff check {workflow.main_snakefile} -- FILE"
             for name in left
         ],
     )
@@ -169,6 +181,12 @@ def _quiet() -> Iterator[io.StringIO]:
             yield said
     finally:
         logging.disable(level)
+
+
+def _reason(said: str) -> str:
+    """The error itself, without the usage and the news of profiles before it."""
+    parts = re.split(r"^(?:\S+: )?error: ", said.strip(), flags=re.MULTILINE | re.IGNORECASE)
+    return parts[-1].strip()
 
 
 def _told(error: BaseException, linemaps: Mapping[str, Mapping[int, int]]) -> str:
