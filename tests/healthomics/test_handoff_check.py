@@ -231,6 +231,31 @@ def test_an_empty_handoff_is_told_as_one(here: Path, capsys: pytest.CaptureFixtu
     assert "makes nothing" not in found.err
 
 
+CWL = """cwlVersion: v1.2
+class: CommandLineTool
+baseCommand: [touch, x]
+inputs: {ploidy: int, bams: 'File[]'}
+outputs: {vcf: {type: File, outputBinding: {glob: x}}}
+"""
+
+
+@pytest.mark.parametrize(("name", "language"), [("call.wdl", "WDL"), ("call.cwl", "CWL")])
+def test_a_profile_is_refused_where_there_are_none(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str, language: str
+) -> None:
+    if language == "CWL":
+        pytest.importorskip("cwltool", reason="cwltool is not installed: pip install '.[cwl]'")
+    (here / "call.cwl").write_text(CWL)
+    write(here)
+    flags = ("Snakefile", "--", "--config", f"wdl={name}")
+    assert check(*flags) == 0
+    assert check(*flags, "--default-resources", "nextflow_profile='docker'") == 1
+    assert (
+        "Snakefile:9: rule call: nextflow_profile='docker' is for Nextflow pipelines, and this "
+        f"hand-off is {language}, which has no profiles; leave it out"
+    ) in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -12,6 +12,7 @@ from snakemake_executor_takeda.backends.healthomics import (
     cwl,
     cwl_packaging,
     cwl_parameters,
+    nextflow_engine,
     outputs,
     produced_files,
 )
@@ -97,6 +98,7 @@ class CwlDefinition:
         return outputs.match_outputs(self.workflow, outputs_, values, where)
 
     def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
+        nextflow_engine.refuse_profile(resources, "CWL", where)
         return {}
 
     def notes(self) -> list[str]:

@@ -176,7 +176,7 @@ def prepare(job: JobSpec, definitions: Definitions, *, in_s3: bool = True) -> Pr
         patterns = produced_files.patterns_of(job)
         settings = definition.engine_settings(job.resources, where)
     except TakedaError as error:
-        found.append(Mistake(str(error), "", "", where))
+        found.append(Mistake(str(error).removeprefix(f"{where}: "), "", "", where))
     found += definition.output_mistakes(job.outputs, where, patterns)
     try:
         package = definition.package(values)

@@ -6,7 +6,7 @@ Facts from AWS's guide: versions, the keys `engineVersion` and `profile`, `manif
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics.mistakes import did_you_mean
@@ -106,6 +106,15 @@ def _fits(version: str, wanted: str) -> bool:
 
 def _parts(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
+
+
+def refuse_profile(resources: Mapping[str, Any], language: str, where: str) -> None:
+    """For a workflow that is no Nextflow pipeline. Raises TakedaError where a rule names a profile."""
+    if asked := resources.get(PROFILE):
+        raise TakedaError(
+            f"{where}: {PROFILE}={asked!r} is for Nextflow pipelines, and this hand-off is {language}, "
+            "which has no profiles; leave it out"
+        )
 
 
 def _key(version: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.backends.healthomics import produced_files
+from snakemake_executor_takeda.backends.healthomics import nextflow_engine, produced_files
 from snakemake_executor_takeda.backends.healthomics.definition import (
     Delivery,
     Entry,
@@ -102,6 +102,7 @@ class Ready2Run:
         return words[0] if len(words) == 1 else list(words)
 
     def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
+        nextflow_engine.refuse_profile(resources, "Ready2Run", where)
         return {}
 
     def output_mistakes(

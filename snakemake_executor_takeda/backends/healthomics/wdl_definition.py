@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics import (
+    nextflow_engine,
     outputs,
     parameters,
     produced_files,
@@ -91,6 +92,7 @@ class WdlDefinition:
         return outputs.match_outputs(self.workflow, outputs_, produced, where)
 
     def engine_settings(self, resources: Mapping[str, Any], where: str) -> dict[str, Any]:
+        nextflow_engine.refuse_profile(resources, "WDL", where)
         return {}
 
     def notes(self) -> list[str]:
