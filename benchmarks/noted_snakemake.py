@@ -7,6 +7,7 @@ no answer). A request that botocore repeats is noted each time.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from botocore.endpoint import Endpoint
 
 
 def main() -> None:
+    # What a shell starts with `&` ignores Ctrl-C, and so do its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     get_response = Endpoint._do_get_response
     with Path(sys.argv[1]).open("a", buffering=1) as note:
 
