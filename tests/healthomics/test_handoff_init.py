@@ -44,6 +44,7 @@ task t { input { Int threads = 1 } command { } }
 EXPECTED = """# Calls variants.
 rule call_variants:
     input:
+        "path/to/sample.bam",  # in `sample`
         reference="path/to/reference",  # File
         bams=["path/to/bams1"],  # Array[File]+
         # mask="path/to/mask",  # File?
@@ -57,7 +58,7 @@ rule call_variants:
         ends=["results/call_variants/ends/left", "results/call_variants/ends/right"],  # Pair[File,File]
         same=directory("results/call_variants/same"),  # Sample
     params:
-        sample=...,  # Sample; its files by the paths under input:
+        sample={'id': ..., 'bam': 'path/to/sample.bam'},  # Sample; its files by the paths under input:
         ploidy=...,  # Int: copies of each chromosome
         # mode='fast',  # String = "fast"
         # regions=['a', 'b'],  # Array[String] = ["a", "b"]
@@ -198,3 +199,78 @@ def test_what_healthomics_does_not_run_is_said_beside_the_rule(
     found = capsys.readouterr()
     assert "rule w:" in found.out
     assert "is WDL 1.2; HealthOmics runs 1.0, 1.1, development" in found.err
+
+
+STRUCTS = """version 1.0
+struct Info { File? notes  Int lane }
+struct Sample { String id  Array[File] bams  Info info  Map[String, Info] more }
+workflow w {
+  input { Array[Sample] samples  Info? other  Array[Info] infos = [] }
+  output { Int n = 1 }
+}
+"""
+
+
+def test_members_of_structs_are_there_to_fill_in(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "w.wdl").write_text(STRUCTS)
+    assert init("w.wdl") == 0
+    said = capsys.readouterr().out
+    info = "{'notes': None, 'lane': ...}"
+    assert (
+        "        samples=[{'id': ..., 'bams': ['path/to/samples.bams'], "
+        f"'info': {info}, 'more': {{'key': {info}}}}}],"
+    ) in said
+    assert f"        # other={info}," in said
+    assert "        # infos=[]," in said
+    assert '    input:\n        "path/to/samples.bams",  # in `samples`\n    output:' in said
+
+
+DEFAULTS = {
+    "w.wdl": 'version 1.0\nworkflow w {\n input { String fmt = "{sample}_x" }\n'
+    " output { String made = fmt }\n}\n",
+    "main.nf": "params.fmt = '{sample}_x'\nworkflow { }\n",
+    "w.cwl": "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: [touch, made]\n"
+    "inputs: {fmt: {type: string, default: '{sample}_x'}}\n"
+    "outputs: {made: {type: File, outputBinding: {glob: made}}}\n",
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_default_with_braces_is_no_wildcard(
+    here: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    if name.endswith("cwl"):
+        pytest.importorskip("cwltool", reason="cwltool is not installed: pip install '.[cwl]'")
+    (here / name).write_text(DEFAULTS[name])
+    assert init(name, "--rule", "mine") == 0
+    rule = capsys.readouterr().out
+    assert "fmt=lambda wildcards: '{sample}_x'," in rule
+    # It is taken as it stands, also where the comment becomes a param.
+    (here / "Snakefile").write_text(rule.replace("# fmt=", "fmt=").replace("# params:", "params:"))
+    assert main(["handoff", "check"]) == 0, capsys.readouterr()
+
+
+def test_what_a_cwl_enum_may_be(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("cwltool", reason="cwltool is not installed: pip install '.[cwl]'")
+    (here / "e.cwl").write_text(
+        "cwlVersion: v1.2\nclass: CommandLineTool\nbaseCommand: [touch, made]\ninputs:\n"
+        "  mode: {type: {type: enum, symbols: [is, bwtsw]}}\n"
+        "  other: {type: ['null', {type: enum, symbols: [is, bwtsw]}]}\n"
+        "outputs: {made: {type: File, outputBinding: {glob: made}}}\n"
+    )
+    assert init("e.cwl") == 0
+    said = capsys.readouterr().out
+    assert "mode=...,  # is|bwtsw\n" in said
+    assert "# other=...,  # is|bwtsw, optional\n" in said
+
+
+def test_where_a_pipelines_files_belong_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "main.nf").write_text(DEFAULTS["main.nf"])
+    assert init("main.nf", "--rule", "mine") == 0
+    assert "# What is a file belongs under input:, by the same name" in capsys.readouterr().out
+    assert init("call.wdl") == 0
+    assert "# What is a file belongs" not in capsys.readouterr().out

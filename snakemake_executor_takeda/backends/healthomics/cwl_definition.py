@@ -121,8 +121,22 @@ def open_definition(path: Path, fragment: str = "") -> Definition:
 
 
 def _entry(one: cwl.Input | cwl.Output, required: bool, default: str | None = None) -> Entry:
-    kind, beside = one.type.entry_kind, tuple(_suffixes(one.type))
-    return Entry(one.name, str(one.type), kind, required, default, one.description, beside=beside)
+    return Entry(
+        one.name,
+        _shown(one.type),
+        one.type.entry_kind,
+        required,
+        default,
+        one.description,
+        beside=tuple(_suffixes(one.type)),
+        skeleton=one.type.entry_skeleton(one.name),
+    )
+
+
+def _shown(wanted: Type) -> str:
+    if wanted.kind != "enum":
+        return str(wanted)
+    return "|".join(wanted.symbols) + (", optional" if wanted.optional else "")
 
 
 def _suffixes(wanted: Type) -> Sequence[str]:

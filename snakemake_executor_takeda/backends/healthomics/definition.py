@@ -24,7 +24,7 @@ class Entry:
 
     name: str
     type: str
-    """As the language writes it."""
+    """As the language writes it; an enum by its symbols."""
     kind: str
     """`file`, `directory`, `files` (a list), `pair` (of files), `value`, or `mixed`: a compound value
     with files in it."""
@@ -36,6 +36,8 @@ class Entry:
     """What is added to a file's name for those that have to lie beside it, and are listed after it."""
     hidden: bool = False
     """True where the workflow's author keeps it from most users."""
+    skeleton: Any = None
+    """Of an input with members: what a value looks like, as `value_types.Type.skeleton` has it."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 WORDS = frozenset({"boolean", "int", "long", "float", "double", "string", "enum"})
 """Kinds whose values are one word of text."""
+
+TO_FILL_IN = "..."
+"""In a skeleton, what only the user knows."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,33 @@ class Type:
     def holds_files(self) -> bool:
         """Whether a value is, or may have in it, a file or directory whose place the type tells."""
         return self.is_path or any(one.holds_files for one in (*self.items, *self.members.values()))
+
+    def skeleton(self, name: str, levels: int = 5) -> Any:
+        """What a value looks like, as JSON: TO_FILL_IN for what only the user knows, `path/to/…` for
+        files, named by the members that lead to them, None for members that may be left out."""
+        if self.is_path:
+            return f"path/to/{name}"
+        if not levels:
+            return TO_FILL_IN
+        if self.kind == "record":
+            return {
+                member: None if one.optional else one.skeleton(f"{name}.{member}", levels - 1)
+                for member, one in self.members.items()
+            }
+        parts = [one.skeleton(name, levels - 1) for one in self.items]
+        if self.kind == "map":
+            return {"key": parts[1]}
+        if self.kind == "union":
+            return parts[0]
+        return parts if self.kind in ("array", "pair") else TO_FILL_IN
+
+    @property
+    def holds_records(self) -> bool:
+        return self.kind == "record" or any(one.holds_records for one in self.items)
+
+    def entry_skeleton(self, name: str) -> Any:
+        """As `definition.Entry` has it."""
+        return self.skeleton(name) if self.holds_records or self.entry_kind == "mixed" else None
 
     @property
     def entry_kind(self) -> str:

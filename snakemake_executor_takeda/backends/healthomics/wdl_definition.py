@@ -116,11 +116,13 @@ def open_definition(path: Path) -> Definition:
 
 
 def _entry(one: wdl.Input) -> Entry:
+    wanted = wdl.value_type(one.type)
     return Entry(
         one.name,
         str(one.type),
-        wdl.value_type(one.type).entry_kind,
+        wanted.entry_kind,
         one.required,
         one.default,
         one.description,
+        skeleton=wanted.entry_skeleton(one.name),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.backends.healthomics.value_types import WORDS, Secondary
+from snakemake_executor_takeda.backends.healthomics.value_types import TO_FILL_IN, WORDS, Secondary
 from snakemake_executor_takeda.cli.handoff.workflows import is_elsewhere, open_workflow
 from snakemake_executor_takeda.cli.terminal import positive
 from snakemake_executor_takeda.values import TakedaError
@@ -36,14 +36,15 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
     init = commands.add_parser(
         "init",
         help="print a rule for a workflow",
-        description="Print a rule that hands a workflow off, from the workflow's own inputs and "
-        "outputs. What it may leave out is there as comments.",
+        description="Print a rule that hands a WDL workflow, a Nextflow pipeline or a CWL document off, "
+        "from its own inputs and outputs. What it may leave out is there as comments.",
         epilog="example: takeda handoff init call.wdl --inputs inputs.json >> Snakefile",
     )
     init.add_argument(
         "definition",
         metavar="WORKFLOW",
-        help="its file, such as call.wdl, or as a rule names it: git+URL@REVISION#PATH, ready2run:ID",
+        help="its file, such as call.wdl, main.nf or flow.cwl#main; a pipeline's directory; or as a rule "
+        "names it: git+URL@REVISION#PATH, ready2run:ID",
     )
     init.add_argument(
         "--inputs", metavar="FILE", help="fill in the values of a JSON file of inputs"
@@ -116,6 +117,8 @@ def render(
             shut = "" if any(line.active for line in members) else "# "
             text.append(f"    {shut}{section}:")
             text += [f"        {line.declared}" for line in members]
+    if not definition.lists_outputs:
+        text += ["    # What is a file belongs under input:, by the same name"]
     if hidden := sum(
         one.hidden and not one.required and one.name not in values for one in signature.inputs
     ):
@@ -168,6 +171,9 @@ def _inputs(
         if entry.kind == "mixed" and entry.name in values:
             for path in dict.fromkeys(definition.paths_in(entry.name, values[entry.name])):
                 yield _Line("input", True, _storage(path), f"in `{entry.name}`")
+        elif entry.kind == "mixed" and entry.default is None and not entry.hidden:
+            for path in dict.fromkeys(_places(entry.skeleton)):
+                yield _Line("input", entry.required, _storage(path), f"in `{entry.name}`")
     for entry in entries:
         if not entry.hidden or entry.required or entry.name in values:
             yield _input(definition, entry, values)
@@ -188,8 +194,28 @@ def _input(definition: Definition, entry: Entry, values: Mapping[str, Any]) -> _
     if entry.kind == "mixed" and not given:
         comment += "; its files by the paths under input:"
     words = f"--param {name}={{params.{name}:q}}"
-    value = _literal(values[entry.name]) if given else (entry.default and _default(entry)) or "..."
+    value = _literal(values[entry.name]) if given else _wanted(entry)
     return _Line("params", active, f"{name}={value}", comment, words)
+
+
+def _wanted(entry: Entry) -> str:
+    """The default, or what the user has to write."""
+    if entry.default is not None:
+        return _default(entry)
+    if entry.skeleton is None:
+        return "..."
+    return repr(entry.skeleton).replace(repr(TO_FILL_IN), "...")
+
+
+def _places(skeleton: Any) -> Iterator[str]:
+    """The files in a skeleton."""
+    if isinstance(skeleton, dict):
+        skeleton = list(skeleton.values())
+    if isinstance(skeleton, list):
+        for one in skeleton:
+            yield from _places(one)
+    elif isinstance(skeleton, str) and skeleton != TO_FILL_IN:
+        yield skeleton
 
 
 def _outputs(signature: Signature, rule: str) -> Iterator[_Line]:
@@ -280,7 +306,7 @@ def _default(entry: Entry) -> str:
     if "~{" in text or "${" in text:
         return "..."
     try:
-        return repr(json.loads(text))
+        return _literal(json.loads(text))
     except json.JSONDecodeError:
         return "..."
 
