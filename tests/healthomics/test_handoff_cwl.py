@@ -99,7 +99,7 @@ def file(path: str, *beside: str, kind: str = "File") -> dict[str, Any]:
         ("{type: int, default: 3}", "int", "value", False),
         (
             "{type: {type: enum, symbols: [a, b-c]}}",
-            "{type: enum, symbols: [a, b-c]}",
+            "a|b-c",
             "value",
             True,
         ),
