@@ -12,7 +12,8 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "handoff",
         help="write, check and run rules that hand a workflow off",
-        description="The workflows that rules hand off to HealthOmics, on this machine.",
+        description="The WDL workflows, Nextflow pipelines and CWL documents that rules hand off to "
+        "HealthOmics, on this machine.",
         epilog="example: takeda handoff init call.wdl >> Snakefile && takeda handoff check",
     )
     commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")

@@ -23,7 +23,8 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "check",
         help="type-check every hand-off of a Snakefile, with nothing run",
         description="Type-check every hand-off of a Snakefile, to WDL, Nextflow or CWL, as a run "
-        "would, with nothing run and no service asked, and show all mistakes (exit status 1). Inputs need not be there.",
+        "would, with nothing run and no service asked, and show all mistakes (exit status 1). "
+        "Inputs need not be there.",
         epilog="example: takeda handoff check workflow/Snakefile --configfile config.yaml; "
         "flags of Snakemake go after --: takeda handoff check -- --profile MY_PROFILE",
     )
