@@ -34,6 +34,8 @@ LOG = "cwltool.log"
 _LAUNCHER = (sys.executable, "-I", "-S", cwl_task.__file__)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_MESSAGE = 2000
+_MAX_ERRORS = 3
+"""The first says where, the next ones why."""
 _POLL_SECONDS = 0.02
 
 
@@ -85,6 +87,12 @@ def _execute(
     from cwltool.stdfsaccess import StdFsAccess
     from cwltool.utils import visit_class
 
+    class Files(StdFsAccess):
+        """Keeps links: the run's directory may be seen by one, for its plain path."""
+
+        def realpath(self, path: str) -> str:
+            return str(Path(path).absolute())
+
     scratch = run_dir / "tmp"
     scratch.mkdir()
     context = RuntimeContext(
@@ -93,6 +101,7 @@ def _execute(
             "outdir": str(run_dir / OUTPUTS),
             "tmpdir_prefix": f"{scratch}/t",
             "tmp_outdir_prefix": f"{scratch}/o",
+            "make_fs_access": Files,
             "use_container": runner == "docker",
             "compute_checksum": False,
             # What tasks write to their streams, and to no file of their own, is in their records.
@@ -101,6 +110,8 @@ def _execute(
         }
     )
     executor = _executor(cores or 0)
+    # The last outputs are moved, not copied, from below directories that begin with one of these.
+    executor.output_dirs.add(f"{scratch.resolve()}/o")
     context.select_resources = _resources(executor.max_cores)
     job = {name: _with_uris(value) for name, value in parameters.items()}
     visit_class(job, ("File",), lambda one: add_sizes(StdFsAccess(""), one))
@@ -215,7 +226,7 @@ class _Tasks:
             reason = f"the command failed with exit status {code}"
             tail = read_tail(folder / "stderr.txt")
             return WorkflowFailed(name.removeprefix("call-"), reason, code, tail)
-        said = " ".join((self.errors[0] if self.errors else message).split())
+        said = " ".join("; ".join(self.errors[:_MAX_ERRORS] or [message]).split())
         return WorkflowFailed(workflow.name, said.replace("file://", "")[:_MAX_MESSAGE])
 
 
@@ -245,6 +256,9 @@ def _maker(tasks: _Tasks) -> Callable[[Any, Any], Any]:
             launcher = [*_LAUNCHER, str(folder), spoken or "-", *runtime]
             # By these the sandbox finds what a run has left behind.
             marks = {k: v for k, v in os.environ.items() if k.startswith("TAKEDA_SANDBOX_")}
+            if os.path.realpath(job.outdir) != job.outdir:
+                # Without it a shell would say where the links of its directory's path lead.
+                marks["PWD"] = job.outdir
 
             def watch(process: subprocess.Popen[str]) -> None:
                 tasks.watch(process)
@@ -313,13 +327,18 @@ def _logging(path: Path, tasks: _Tasks, verbose: bool) -> Iterator[None]:
 
     class Errors(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            tasks.errors.append(record.getMessage())
+            said = record.getMessage()
+            error = record.exc_info[1] if record.exc_info else None
+            if said == "Unexpected exception" and error is not None:
+                said = str(error)
+            if not any(said in one for one in tasks.errors):
+                tasks.errors[:] = [*(one for one in tasks.errors if one not in said), said]
 
     errors = Errors(logging.ERROR)
     handlers: list[logging.Handler] = [logging.FileHandler(path), errors]
     if verbose:
         handlers.append(logging.StreamHandler(sys.stderr))
-    loggers = [logging.getLogger(name) for name in ("cwltool", "salad")]
+    loggers = [logging.getLogger(name) for name in ("cwltool", "salad", "cwl_utils")]
     before = [(one, one.level, list(one.handlers), one.propagate) for one in loggers]
     for one in loggers:
         one.setLevel(logging.INFO)

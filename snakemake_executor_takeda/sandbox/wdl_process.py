@@ -108,7 +108,9 @@ class ProcessContainer(TaskContainer):
         scratch = Path(self.host_dir, "tmp")
         scratch.mkdir(exist_ok=True)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-        environment |= {"TMPDIR": str(scratch), **self.runtime_values.get("env", {})}
+        # Without PWD a shell would say where the links of its directory's path lead.
+        environment |= {"TMPDIR": str(scratch), "PWD": self.host_work_dir()}
+        environment |= self.runtime_values.get("env", {})
         stdout_path = Path(self.host_stdout_txt())  # type: ignore[no-untyped-call]
         stderr_path = Path(self.host_stderr_txt())  # type: ignore[no-untyped-call]
         cpus = min(int(self.runtime_values.get("cpu", 1)) or 1, self._cores.total)

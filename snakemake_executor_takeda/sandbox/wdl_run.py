@@ -76,7 +76,12 @@ def run_workflow(
     cfg = config.Loader(logger, filenames=[] if runner == "process" else None)
     cfg.override(
         {
-            "scheduler": {"container_backend": RUNNERS[runner], "task_concurrency": cores or 0},
+            "scheduler": {
+                "container_backend": RUNNERS[runner],
+                "task_concurrency": cores or 0,
+                # Tasks of a scatter are named by call and index, not by a digest of the item, too.
+                "scatter_tag_max": 0,
+            },
             "call_cache": {"get": False, "put": False},
             # between a signal and the end of the task's container lies one such period
             "docker_swarm": {"polling_period_seconds": 0.5},

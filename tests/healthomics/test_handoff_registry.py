@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -158,6 +160,27 @@ def test_what_the_service_finds_wrong_is_told(wire: Wire) -> None:
         fast(wire).ensure(bad)
     # The failed workflow is not in the way of the corrected one.
     assert fast(wire).ensure(package("b")).version == package("b").version
+
+
+@pytest.mark.parametrize("engine", ["CWL", "NEXTFLOW"])
+def test_what_the_sandbox_lacks_is_no_fault_of_the_workflow(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    main_file = {"CWL": "wf.cwl", "NEXTFLOW": "wf.nf"}[engine]
+    one = Package("takeda-n", "c-1", engine, main_file, _zip(main_file), {})
+    with pytest.raises(SubmissionError, match=r"FAILED: the sandbox found no") as told:
+        fast(wire).ensure(one)
+    assert "the workflow is not at fault" in str(told.value)
+    assert "correct" not in str(told.value)
+
+
+def _zip(name: str) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr(name, "x")
+    return made.getvalue()
 
 
 def version(name: str, day: int, *, in_use: bool = False) -> pruning.Version:

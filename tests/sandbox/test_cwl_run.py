@@ -14,6 +14,7 @@ import pytest
 from snakemake_executor_takeda.backends.healthomics import cwl
 from snakemake_executor_takeda.sandbox import processes
 from snakemake_executor_takeda.sandbox.cwl_run import run_workflow
+from snakemake_executor_takeda.sandbox.plain_path import plain
 from snakemake_executor_takeda.sandbox.wdl_run import (
     GROUP_LIMITS,
     GROUP_VARIABLE,
@@ -115,3 +116,69 @@ def test_tasks_share_what_a_run_group_allows(
     first, second = sorted(records(tmp_path), key=lambda one: one["started"])
     assert first["ended"] <= second["started"]
     assert [path.name for path in group.glob("*.json")] == [GROUP_LIMITS]
+
+
+def test_a_plain_path_is_what_tasks_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd, temporary = tmp_path / "a é", tmp_path / "plain"
+    odd.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    (odd / "in.txt").write_text("x")
+    (odd / "see.cwl").write_text(SEE)
+    with plain(odd) as link:
+        given = {"one": {"class": "File", "location": str(odd / "in.txt")}}
+        found = run_workflow(cwl.load(odd / "see.cwl"), given, link / "run")
+        said = Path(found["said"]["location"]).read_text().split()
+        assert (odd / "run/out/said.txt").is_file()
+        # Moved there, not copied.
+        assert [path.name for path in (odd / "run").rglob("said.txt")] == ["said.txt"]
+    assert len(said) == 5
+    assert all(one.startswith(f"{temporary}/takeda-run-") for one in said)
+    assert list(temporary.iterdir()) == []
+
+
+SEE = """cwlVersion: v1.2
+class: CommandLineTool
+requirements: {ShellCommandRequirement: {}, InlineJavascriptRequirement: {}}
+inputs: {one: File}
+arguments:
+- {shellQuote: false, valueFrom: "pwd; echo $HOME $TMPDIR $(inputs.one.path) $(runtime.outdir)"}
+stdout: said.txt
+outputs: {said: stdout}
+"""
+
+
+def test_names_of_files_may_have_spaces_as_in_wdl(tmp_path: Path) -> None:
+    (tmp_path / "a x.fq").write_text("x\n")
+    (tmp_path / "cat.cwl").write_text(CAT)
+    given = {"one": {"class": "File", "location": str(tmp_path / "a x.fq")}}
+    found = run_workflow(cwl.load(tmp_path / "cat.cwl"), given, tmp_path / "run")
+    assert Path(found["said"]["location"]).name == "a x.fq"
+
+
+CAT = """cwlVersion: v1.2
+class: CommandLineTool
+baseCommand: cat
+inputs: {one: {type: File, inputBinding: {}}}
+stdout: $(inputs.one.basename)
+outputs: {said: stdout}
+"""
+
+
+def test_a_job_that_cannot_be_made_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "main.cwl").write_text(SCATTER)
+    bad = SAY.replace("COMMAND", "[echo]").replace("STREAM", LISTING)
+    (tmp_path / "say.cwl").write_text(bad)
+    with pytest.raises(WorkflowFailed, match=r"on step 'say'; Cannot make .* cannot start with"):
+        run_workflow(cwl.load(tmp_path / "main.cwl"), {"words": ["a"]}, tmp_path / "run")
+    (tmp_path / "say.cwl").write_text(bad.replace("../x", "$(inputs.nowhere.path)"))
+    with pytest.raises(WorkflowFailed) as failed:
+        run_workflow(cwl.load(tmp_path / "main.cwl"), {"words": ["a"]}, tmp_path / "other")
+    assert failed.value.reason.count("inputs does not contain key 'nowhere'") == 1
+    assert capfd.readouterr().err == ""
+
+
+LISTING = """requirements: {InitialWorkDirRequirement: {listing: [{entryname: ../x, entry: a}]}}
+"""

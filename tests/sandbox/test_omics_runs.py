@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -129,9 +128,8 @@ def cloud(sandbox_env: dict[str, str], sandbox_dir: Path) -> Cloud:
 
 
 def tasks_of(cloud: Cloud, run_id: str) -> dict[str, dict[str, Any]]:
-    """By name; miniwdl calls the shards `lines-0-0a` and `lines-1-1b`."""
-    tasks = cloud.omics.list_run_tasks(id=run_id)["items"]
-    return {re.sub(r"^(lines-\d).*", r"\1", task["name"]): task for task in tasks}
+    """By name, a shard's with its index."""
+    return {task["name"]: task for task in cloud.omics.list_run_tasks(id=run_id)["items"]}
 
 
 def hits(cloud: Cloud, run_id: str) -> dict[str, bool]:

@@ -199,6 +199,8 @@ def _load(
             "skip_schemas": True,
             "strict": False,
             "do_update": True,
+            # Names with spaces and the like, as a WDL takes them.
+            "relax_path_checks": True,
         }
     )
     uri = path.resolve().as_uri() + (f"#{fragment}" if fragment else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.healthomics.failures import classify
@@ -34,12 +35,7 @@ def diagnose(omics: OmicsClient, logs: CloudWatchLogsClient, run: Mapping[str, A
     tasks = failed_tasks(omics, run["id"])
     reason = str(run.get("failureReason") or "")
     verdict = classify(reason, [str(task.get("failureReason") or "") for task in tasks])
-    said = [_words(reason, run.get("statusMessage"))]
-    said += [
-        f"task {task['name']}: "
-        + (_words(task.get("failureReason"), task.get("statusMessage")) or "failed")
-        for task in tasks
-    ]
+    said = said_of(run, tasks)
     stream = f"run/{run['id']}/task/{tasks[0]['taskId']}" if tasks else f"run/{run['id']}/engine"
     tail = log_tail(logs, stream)
     for task in tasks[1:]:
@@ -56,6 +52,24 @@ def diagnose(omics: OmicsClient, logs: CloudWatchLogsClient, run: Mapping[str, A
         wall_seconds=wall_seconds,
         detail=detail,
     )
+
+
+def said_of(run: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a run and its failed tasks say, each once: a run may only repeat a task."""
+    reason, message = str(run.get("failureReason") or ""), _one_line(run.get("statusMessage"))
+    said = []
+    for task in tasks:
+        own = _one_line(task.get("statusMessage"))
+        if own and (message == own or _names(message, str(task["name"]))):
+            message = ""
+        of_task = str(task.get("failureReason") or "")
+        words = _words("" if of_task == reason else of_task, own)
+        said.append(f"task {task['name']}: {words or 'failed'}")
+    return [_words(reason, message), *said]
+
+
+def _names(message: str, task: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(task)}(?![\w-])", message) is not None
 
 
 def lost_with(omics: OmicsClient, run: Mapping[str, Any]) -> str:

@@ -346,7 +346,16 @@ def _output(workflow: Gives, named: NamedFiles, count: int) -> Output:
 
 def _listing(values: Mapping[str, Any]) -> str:
     lines = [
-        f"\n  {name}: {json.dumps(value, default=str)[:300]}"
+        f"\n  {name}: {json.dumps(_shown(value), default=str, ensure_ascii=False)[:300]}"
         for name, value in sorted(values.items())
     ]
     return " It produced:" + "".join(lines) if lines else " It produced nothing."
+
+
+def _shown(value: Any) -> Any:
+    """Paths of this machine by their names: their directories go with the run."""
+    if isinstance(value, str) and value.startswith("/"):
+        return PurePosixPath(value).name
+    if isinstance(value, Mapping):
+        return {name: _shown(one) for name, one in value.items()}
+    return [_shown(one) for one in value] if isinstance(value, list) else value

@@ -243,10 +243,17 @@ class Registry:
                 return
             if status != "CREATING":
                 message = " ".join(str(state.get("statusMessage", "")).split())
+                linter = _CHECKERS.get(package.engine, "a linter")
+                # It is the sandbox that speaks of itself.
+                advice = (
+                    "mend that, then start the pipeline again; the workflow is not at fault"
+                    if message.startswith("the sandbox ")
+                    else f"correct the workflow; {linter} shows most findings"
+                )
                 raise SubmissionError(
                     FailureKind.CONFIGURATION,
                     f"HealthOmics does not take {package.main}: {status}: {message}",
-                    f"correct the workflow; {_CHECKERS.get(package.engine, 'a linter')} shows most findings",
+                    advice,
                 )
             if time.monotonic() > deadline:
                 raise SubmissionError(

@@ -7,14 +7,15 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from snakemake_executor_takeda.cli.handoff import local_runs
 from snakemake_executor_takeda.cli.handoff.workflows import open_local
 from snakemake_executor_takeda.cli.terminal import positive
+from snakemake_executor_takeda.sandbox.plain_path import plain
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
@@ -72,7 +73,16 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         "--profile", metavar="NAMES", help="profile(s) of a Nextflow pipeline, with commas"
     )
     local.add_argument("--verbose", action="store_true", help="show the engine's progress")
+    # One line: the usage of all options would hide the mistake.
+    local.error = _usage_error(local)
     local.set_defaults(run=_run_local, parser=local)
+
+
+def _usage_error(parser: argparse.ArgumentParser) -> Callable[[str], NoReturn]:
+    def error(message: str) -> NoReturn:
+        parser.exit(2, f"{parser.prog}: error: {message}; see `{parser.prog} --help`\n")
+
+    return error
 
 
 def _run_local(args: argparse.Namespace) -> int:
@@ -99,13 +109,17 @@ def _run_local(args: argparse.Namespace) -> int:
     )
     refuse([*mistakes, *workflow.output_mistakes(wanted, "", patterns)])
     wish = local_runs.Wish(args.runner, args.cores, args.verbose, args.profile)
-    with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
+    with _interruptible(), _run_directory(args, wanted) as run_dir:
         try:
             produced = local_runs.run(workflow, given, run_dir, wish)
         except WorkflowFailed as failure:
             _show(workflow.path, failure.task, failure.reason, failure.log_tail)
             return 1
-        deliveries = workflow.match_outputs(wanted, produced, "", patterns)
+        try:
+            deliveries = workflow.match_outputs(wanted, produced, "", patterns)
+        except TakedaError as error:
+            where = "is gone; --run-dir DIR keeps it" if args.run_dir is None else args.run_dir
+            raise TakedaError(f"{error}\nthe run's directory: {where}") from None
         for delivery in deliveries:
             may_move = args.run_dir is None and _movable(delivery, deliveries, run_dir)
             _place(delivery, move=may_move)
@@ -167,18 +181,27 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _run_directory(kept: Path | None, wanted: Sequence[NamedFiles]) -> Iterator[Path]:
-    """Beside the first output, so that outputs can be moved to their place within a file system."""
+def _run_directory(args: argparse.Namespace, wanted: Sequence[NamedFiles]) -> Iterator[Path]:
+    """Beside the first output, so that outputs can be moved to their place within a file system.
+
+    Tasks see it by a plain path: commands that leave `~{bam}` unquoted are right on HealthOmics.
+    """
+    # A container has plain paths of its own.
+    seen_by = plain if args.runner == "process" else nullcontext
+    kept: Path | None = args.run_dir
     if kept is not None:
         if kept.exists() and any(kept.iterdir()):
             raise TakedaError(f"--run-dir {kept} is not empty; name a new directory")
-        yield kept.absolute()
+        kept.mkdir(parents=True, exist_ok=True)
+        with seen_by(kept.absolute()) as seen:
+            yield seen
         return
     beside = Path(wanted[0].files[0].path).absolute().parent
     beside.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=beside))
     try:
-        yield made / "run"
+        with seen_by(made) as seen:
+            yield seen / "run"
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

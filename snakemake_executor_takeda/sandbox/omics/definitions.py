@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import zipfile
 from collections.abc import Mapping
@@ -91,6 +92,12 @@ def inspect(directory: Path, engine: str | None, main: str | None) -> Inspected:
 
     from snakemake_executor_takeda.backends.healthomics import wdl
 
+    if engine == "CWL" and importlib.util.find_spec("cwltool") is None:
+        raise TakedaError(
+            "the sandbox found no cwltool in the environment of `takeda sandbox up`: "
+            "pip install 'snakemake-executor-plugin-takeda[cwl]' there, then `takeda sandbox down` "
+            "and `up`"
+        )
     workflow = cwl.load(path, fragment) if engine == "CWL" else wdl.load(path)
     template: dict[str, dict[str, Any]] = {
         one.name: {"description": one.description[:256], "optional": not one.required}

@@ -38,10 +38,13 @@ def check() -> None:
             [*_own_mounts(), "true"], capture_output=True, text=True, check=False, timeout=30
         )
     except OSError as error:
-        raise TakedaError(f"/mnt/workflow/pubdir needs the program `unshare`: {error}") from None
+        raise TakedaError(
+            f"the sandbox cannot make /mnt/workflow/pubdir without the program `unshare`: {error}"
+        ) from None
     if done.returncode:
         raise TakedaError(
-            "this machine lets no process have mounts of its own, which /mnt/workflow/pubdir needs "
+            "the sandbox cannot make /mnt/workflow/pubdir, as this machine lets no process have "
+            "mounts of its own "
             f"({' '.join(done.stderr.split())}): test this workflow on HealthOmics itself"
         )
 
