@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -81,21 +82,33 @@ def medians(executor: str, runs: list[Any], null: list[Any]) -> dict[str, Any]:
 
 def make_environment(folder: Path, *packages: str) -> Path:
     """A virtual environment with this plugin, the executor that does nothing, and the packages;
-    returns its interpreter. One that is there is taken as it is."""
+    returns its interpreter. Of one that is there, only what is of this repository is installed anew:
+    as users have it, compiled, which an editable one may not be."""
     python = folder / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet"]
     if not python.exists():
         venv.create(folder, with_pip=True)
         same = [
             f"{name}=={version(name)}"
             for name in ("snakemake", "boto3", "snakemake-storage-plugin-s3")
         ]
-        editable = [
-            *("--editable", str(HERE.parent)),
-            *("--editable", str(HERE / "null_executor")),
-        ]
-        wanted = [*same, *packages, *editable]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        subprocess.run([*install, *same, *packages, str(HERE.parent)], check=True)
+    ours = [str(HERE.parent), str(HERE / "null_executor")]
+    subprocess.run([*install, "--no-deps", "--force-reinstall", *ours], check=True)
     return python
+
+
+@contextlib.contextmanager
+def on_processor(number: int) -> Iterator[None]:
+    """What is started here stays on one processor of this machine, counted from 0, if it has several:
+    a cluster beside a controller makes the controller's CPU seconds dearer, which are machines of their own."""
+    before = os.sched_getaffinity(0)
+    if len(before) > 1:
+        os.sched_setaffinity(0, {sorted(before)[number]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def put_empty(keys: Iterable[str], variables: Mapping[str, str]) -> None:

@@ -7,9 +7,10 @@ by this plugin and by snakemake-executor-plugin-slurm, on a real Slurm on this m
 The jobs' outputs are there beforehand (`--forceall` has Snakemake run the jobs all the same), and the
 jobs themselves do nothing: of this plugin they leave the record of a success (`quick_node.sh`), of the
 peer they are `true`. The Snakemake of each job would take this machine an hour, and what runs beside the
-controller makes its CPU seconds dearer. CPU seconds and peak memory are the operating system's, of the
-controller with the processes that it starts; Slurm's daemons are not among them. Prints one JSON object,
-and a line for each run to standard error.
+controller makes its CPU seconds dearer: the cluster stays on one processor, the controller on another,
+where there are two. CPU seconds and peak memory are the operating system's, of the controller with the
+processes that it starts; Slurm's daemons are not among them. Prints one JSON object, and a line for each
+run to standard error.
 
 Makes a virtual environment with the peer from PyPI below `--venv` (a temporary one by default).
 """
@@ -34,6 +35,7 @@ from side_by_side import (
     in_turn,
     make_environment,
     medians,
+    on_processor,
     parser_of,
     put_empty,
 )
@@ -193,15 +195,18 @@ def main() -> None:
             PEER,
             "snakemake-executor-plugin-slurm-jobstep",
         )
-        variables = slurm.up(folder / "slurm")
-        stack.callback(slurm.down, folder / "slurm")
+        with on_processor(-1):
+            variables = slurm.up(folder / "slurm")
+            stack.callback(slurm.down, folder / "slurm")
+            if arguments.storage == "s3":
+                control.up(folder / "sandbox", control.Options(services_port=0, moto_port=0))
+                stack.callback(control.down, folder / "sandbox")
         if arguments.storage == "s3":
-            control.up(folder / "sandbox", control.Options(services_port=0, moto_port=0))
-            stack.callback(control.down, folder / "sandbox")
             variables |= control.environment(folder / "sandbox")
             put_empty((f"benchmark/made/{n}" for n in range(arguments.jobs)), variables)
         bench = Bench(folder, python, arguments.jobs, arguments.storage, variables)
-        runs = in_turn(bench.run, "slurm", arguments.repetitions, arguments.peer_repetitions)
+        with on_processor(0):
+            runs = in_turn(bench.run, "slurm", arguments.repetitions, arguments.peer_repetitions)
     rows = [summary(executor, found, runs["null"]) for executor, found in runs.items()]
     print(
         json.dumps({"jobs": arguments.jobs, "storage": arguments.storage, "rows": rows}, indent=2)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from snakemake_executor_takeda.values import TakedaError, Target
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from snakemake_executor_takeda.backends.base import BackendFactory
     from snakemake_executor_takeda.routing.policy import Policy
     from snakemake_executor_takeda.settings import ExecutorSettings
 
 BACKENDS_GROUP = "snakemake_executor_takeda.backends"
+T = TypeVar("T")
 
 
 def new_run_id() -> str:
@@ -27,9 +31,26 @@ def new_run_id() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
 
 
-def backend_factories() -> dict[str, BackendFactory]:
+class _Lazily(Mapping[str, T]):
+    """Values that are made when they are asked for: a run loads the backends that it uses."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], T]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> T:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def backend_factories() -> Mapping[str, BackendFactory]:
     """Every installed backend by name, ours and others'."""
-    return {point.name: point.load() for point in entry_points(group=BACKENDS_GROUP)}
+    points = entry_points(group=BACKENDS_GROUP)
+    return _Lazily({point.name: point.load for point in points})
 
 
 def policy_of(
@@ -57,7 +78,7 @@ def container_image_of(workflow: Any) -> str | None:
 def _policy(
     settings: ExecutorSettings, factories: Mapping[str, BackendFactory], queue: str | None
 ) -> Policy:
-    option_models = {name: factory.options_model for name, factory in factories.items()}
+    option_models = _Lazily({name: partial(_model_of, factories, name) for name in factories})
     if settings.routing:
         from snakemake_executor_takeda.routing.policy import load_policy
 
@@ -77,6 +98,10 @@ def _policy(
         omics_output_uri=settings.omics_output_uri,
         option_models=option_models,
     )
+
+
+def _model_of(factories: Mapping[str, BackendFactory], name: str) -> type[BaseModel]:
+    return factories[name].options_model
 
 
 def remote_prefix_of(workflow: Any, settings: ExecutorSettings, run_id: str) -> str | None:

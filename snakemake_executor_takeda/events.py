@@ -15,11 +15,22 @@ from snakemake_executor_takeda.values import JobSpec, Target
 _encode = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
+def about(job: JobSpec) -> str:
+    """The part of a line that names its job, the same in all events of that job."""
+    facts = {
+        "job_id": job.job_id,
+        "rule": job.rule,
+        "wildcards": dict(job.wildcards),
+        "attempt": job.attempt,
+    }
+    return _encode(facts)[1:-1]
+
+
 class EventLog:
     """Appends events; a line is on its way to disk when `write` returns. Safe across threads."""
 
     def __init__(self, path: Path, run_id: str) -> None:
-        self._run_id = run_id
+        self._run_id = _encode(run_id)
         self._lock = threading.Lock()
         # A file name need not be UTF-8: what has no character becomes a JSON escape.
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
@@ -27,27 +38,24 @@ class EventLog:
     def write(
         self,
         event: str,
-        job: JobSpec,
+        job: str,
         target: Target | None,
         external_id: str | None,
         detail: Mapping[str, Any],
     ) -> None:
-        """One event of one job: `placed`, `submitted`, `started`, `interrupted`, `resubmitted`,
-        `succeeded`, `failed`, `reattached` or `cancelled`."""
-        record = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "event": event,
-            "run_id": self._run_id,
-            "job_id": job.job_id,
-            "rule": job.rule,
-            "wildcards": dict(job.wildcards),
-            "attempt": job.attempt,
+        """One event of one job, which `about` names: `placed`, `submitted`, `started`, `interrupted`,
+        `resubmitted`, `succeeded`, `failed`, `reattached` or `cancelled`."""
+        rest = {
             "target": target.name if target else None,
             "backend": target.backend if target else None,
             "external_id": external_id,
             "detail": dict(detail),
         }
-        line = _encode(record) + "\n"
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = (
+            f'{{"time": "{moment}", "event": "{event}", "run_id": {self._run_id}, {job}, '
+            f"{_encode(rest)[1:]}\n"
+        )
         with self._lock:
             self._file.write(line)
             self._file.flush()

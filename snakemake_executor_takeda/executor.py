@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import ApiError
@@ -15,6 +16,9 @@ class Executor(RemoteExecutor):
     """Thin: Snakemake imports this module at every start, on every node."""
 
     def __post_init__(self) -> None:
+        # Whatever is there by now, Snakemake's modules and the workflow, stays until the end: what looks
+        # for garbage need not go through it again and again. `Run` thaws it.
+        gc.freeze()
         from snakemake_executor_takeda.run import Run
         from snakemake_executor_takeda.values import TakedaError
 

@@ -22,7 +22,7 @@ from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
-from snakemake_executor_takeda.events import EventLog
+from snakemake_executor_takeda.events import EventLog, about
 from snakemake_executor_takeda.interrupts import one_interrupt
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.outputs import MISSING
@@ -58,6 +58,8 @@ class OpenJob:
 
     job: Any
     ready: Ready
+    about: str
+    """What the event log calls it."""
     placement: Placement | None = None
     external_id: str | None = None
     announced: bool = False
@@ -123,7 +125,7 @@ class Run:
                 self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
             with self._lock:
-                self._open[key] = OpenJob(job, item)
+                self._open[key] = OpenJob(job, item, about(spec))
             ready.append(item)
         self._dispatcher.hand_over(ready)
 
@@ -387,8 +389,8 @@ class Run:
         self, event: str, open_job: OpenJob, detail: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         target = open_job.placement.target if open_job.placement else None
-        spec = open_job.ready.job
-        self._record(lambda: self._events.write(event, spec, target, open_job.external_id, detail))
+        external_id = open_job.external_id
+        self._record(lambda: self._events.write(event, open_job.about, target, external_id, detail))
 
     def _record(self, write: Callable[[], None]) -> None:
         """Write to ledger or event log. A full disk must not take a job's report with it."""

@@ -120,15 +120,15 @@ class Checked:
         model = self._option_models[backend]
         common = common_words()
         own = {word: value for word, value in target.items() if word not in common}
-        foreign = {
-            word: other
-            for other, other_model in self._option_models.items()
-            if other != backend
-            for word in other_model.model_fields
-        }
         try:
             self.options[str(here[-1])] = model.model_validate(own)
         except ValidationError as error:
+            foreign = {
+                word: other
+                for other, other_model in self._option_models.items()
+                if other != backend
+                for word in other_model.model_fields
+            }
             report(error, model, self.document, self._problems, here, words=common, foreign=foreign)
 
     # Names of targets, and what the whole means.

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from snakemake_executor_takeda.events import EventLog
+from snakemake_executor_takeda.events import EventLog, about
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.values import (
@@ -97,9 +97,13 @@ def test_after_a_full_disk_the_ledger_goes_on(tmp_path):
 def test_an_event_is_one_json_object_a_line_whatever_its_text(tmp_path):
     log = EventLog(tmp_path / "e.jsonl", "run")
     log.write(
-        "failed", job(wildcards={"n": NOT_UTF8}), TARGET, "id", {"reason": "a\nb", "log": "x"}
+        "failed",
+        about(job(wildcards={"n": NOT_UTF8})),
+        TARGET,
+        "id",
+        {"reason": "a\nb", "log": "x"},
     )
-    log.write("placed", job(), None, None, {})
+    log.write("placed", about(job()), None, None, {})
     log.close()
     first, second = map(json.loads, (tmp_path / "e.jsonl").read_text().splitlines())
     assert first["wildcards"]["n"] == NOT_UTF8

@@ -79,7 +79,7 @@ def run(monkeypatch):
     for key, name in enumerate("ab"):
         made = NamedFiles(None, (File(f"{name}.txt", f"s3://b/{name}.txt"),), is_list=False)
         spec = JobSpec(key, "r", {}, 1, Shape(), {}, outputs=(made,))
-        one._open[key] = OpenJob(Job(name), Ready(key, spec, ()), Placement(TARGET, ()))
+        one._open[key] = OpenJob(Job(name), Ready(key, spec, ()), "", Placement(TARGET, ()))
         one._key_of_task[name] = key
     return one
 

@@ -87,7 +87,8 @@ class ExitRecords:
     def read(self, task_id: str) -> ExitRecord | None:
         """None where there is none, or none that can be read."""
         try:
-            return parse_record((self._folder / f"{task_id}.json").read_bytes())
+            with open(f"{self._folder}/{task_id}.json", "rb") as file:  # noqa: PTH123 - thousands
+                return parse_record(file.read())
         except OSError:
             return None
 
