@@ -10,6 +10,7 @@ from typing import Any
 
 from snakemake_executor_takeda.values import (
     ANY_LAUNCHER,
+    UNKNOWN,
     File,
     JobSpec,
     NamedFiles,
@@ -35,9 +36,9 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
     rules = tuple(sorted({str(rule) for rule in job.rules}))
     resources = _resources(job)
     wildcards = {} if is_group else {k: str(v) for k, v in job.wildcards_dict.items()}
-    source_line = "" if is_group else _source_line(job.rule)
+    line = "" if is_group else source_line(job.rule)
     name = str(job.groupid) if is_group else str(job.rule.name)
-    shape = shape_of(resources, int(job.threads), where=f"rule {name} ({source_line})")
+    shape = shape_of(resources, int(job.threads), where=f"rule {name} ({line})")
     handoff = bool(resources.get("handoff"))
     return JobSpec(
         job_id=str(job.jobid) if is_group else int(job.jobid),
@@ -51,11 +52,30 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
         outputs=_named_files(job.output) if not is_group else _positional(job.output),
         params=_named_params(job.params) if handoff and not is_group else {},
         benchmark=_file(job.benchmark) if not is_group and job.benchmark else None,
+        logs=tuple(_file(f) for f in job.log) if handoff and not is_group else (),
         input_bytes=_input_bytes(job) if with_input_size else None,
-        source_line=source_line,
+        source_line=line,
         is_group=is_group,
         rules=rules,
     )
+
+
+def kept_here(job: Any) -> str | None:
+    """Why Snakemake runs a job on this machine although an executor has the others, with the remedy;
+    None for a job that no word of its rule keeps here."""
+    if job.rule.name in job.rule.workflow._localrules:
+        return "it is a local rule: leave it out of `localrules`, or `localrule` out of it"
+    found = [str(f) for f in (*job.input, *job.output) if getattr(f, "flags", {}).get("local")]
+    if not found:
+        return None
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0]}{more} is marked `local()`: put the file in S3, or leave `local()` out"
+
+
+def source_line(rule: Any) -> str:
+    """`Snakefile:12`. Snakemake counts in the Python that it made of the file; linemaps lead back."""
+    lines = rule.workflow.linemaps.get(rule.snakefile, {})
+    return f"{rule.snakefile}:{lines.get(rule.lineno, rule.lineno)}"
 
 
 def shape_of(resources: Mapping[str, int | float | str], threads: int, where: str) -> Shape:
@@ -137,12 +157,6 @@ def look_again_at_directories(job: Any, dag: Any) -> None:
             for f in (*reader.output, *reader.input):
                 if str(f) in made and getattr(f, "is_storage", False):
                     f.storage_object._is_dir = None
-
-
-def _source_line(rule: Any) -> str:
-    """`Snakefile:12`. Snakemake counts in the Python that it made of the file; linemaps lead back."""
-    lines = rule.workflow.linemaps.get(rule.snakefile, {})
-    return f"{rule.snakefile}:{lines.get(rule.lineno, rule.lineno)}"
 
 
 def _with_memory_of_cpus(shape: Shape, resources: Mapping[str, int | float | str]) -> Shape:
@@ -260,7 +274,11 @@ def _named_files(values: Any) -> tuple[NamedFiles, ...]:
 
 
 def _named_params(params: Any) -> dict[str, Any]:
-    return {str(name): value for name, value in params.items()}
+    """Snakemake's stand-in for a param that reads a file not there yet is a str; here it is UNKNOWN."""
+    return {
+        str(name): UNKNOWN if type(value).__name__ == "TBDString" else value
+        for name, value in params.items()
+    }
 
 
 def _input_bytes(job: Any) -> int | None:

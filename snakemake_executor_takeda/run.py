@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -553,9 +553,9 @@ class Run:
         One is enough to find out before anything runs which targets have to be there, and what they
         would refuse; it keeps the start of a large run short.
         """
-        by_rule = {
-            job.rule.name: job for job in self._workflow.dag.needrun_jobs() if not job.is_local
-        }
+        to_run = list(self._workflow.dag.needrun_jobs())
+        by_rule = {job.rule.name: job for job in to_run if not job.is_local}
+        self._warn_of_local_handoffs(to_run)
         found = []
         for job in by_rule.values():
             try:
@@ -569,6 +569,23 @@ class Run:
                 continue
             found.append((spec, self._place(spec)))
         return found
+
+    def _warn_of_local_handoffs(self, to_run: Iterable[Any]) -> None:
+        """One line for each rule whose hand-off Snakemake keeps from every executor."""
+        local = {
+            job.rule.name: job for job in to_run if job.is_local and "handoff" in job.rule.resources
+        }
+        for job in local.values():
+            try:
+                handoff = job.resources.get("handoff")
+            except Exception as error:  # noqa: BLE001 - its functions may need files not there yet
+                self._logger.debug(f"takeda: {job.rule.name}: {error}")
+                continue
+            if handoff and (why := jobs.kept_here(job)):
+                self._logger.warning(
+                    f"takeda: {jobs.source_line(job.rule)}: rule {job.rule.name} hands nothing off: "
+                    f"Snakemake runs its shell on this machine, because {why}"
+                )
 
     def _check_jobs(self, first_jobs: list[tuple[JobSpec, Placement]]) -> None:
         refusals = []

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 
 class TakedaError(Exception):
     """A mistake or a lack that the user can mend; the message says how. Shown without traceback."""
+
+
+class Unknown(Enum):
+    """What a param is as long as it depends on a file that is not on this machine."""
+
+    VALUE = "unknown"
+
+
+UNKNOWN = Unknown.VALUE
 
 
 class FailureKind(StrEnum):
@@ -90,6 +99,8 @@ class JobSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     """Named params as Snakemake evaluated them."""
     benchmark: File | None = None
+    logs: tuple[File, ...] = ()
+    """The rule's `log:`, where the job is a hand-off."""
     input_bytes: int | None = None
     """Size of the inputs where it is known without a remote call."""
     source_line: str = ""

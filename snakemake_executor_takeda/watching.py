@@ -139,7 +139,9 @@ class Lane(threading.Thread):
         for item in [item for item in self._delayed if item[0] <= now]:
             if not self._stopping:
                 self._delayed.remove(item)
+                self._sending = True
                 self._submit(item[1], again=True)
+                self._sending = False
 
     def _take_in(self, timeout: float | None) -> None:
         try:

@@ -116,8 +116,10 @@ class Backend(Protocol):
 class BackendFactory(Protocol):
     """What the entry point names: `backend` in each backend's package."""
 
-    options_model: type[BaseModel]
-    """The model of a target's own words in the policy (extra words forbidden)."""
+    @property
+    def options_model(self) -> type[BaseModel]:
+        """The model of a target's own words in the policy (extra words forbidden)."""
+
     shape_key_resources: frozenset[str]
     """Resources a rule may set that the backend turns into options of a whole submission: tasks that
     differ in one of them never share an array."""

@@ -163,7 +163,7 @@ def _fault_words() -> str:
 
     lines = ["Make things go wrong from now on, until `clear` or `takeda sandbox down`.", ""]
     for kind in KINDS.values():
-        unit = "SECONDS" if kind.in_seconds else "RATE"
+        unit = "SECONDS" if kind.in_seconds else "CALLS" if kind.scope == "quota" else "RATE"
         lines.append(f"  {kind.name + '=' + unit:<24} {kind.does}")
         if kind.variants:
             lines.append(f"  {'':<24} variants: {', '.join(kind.variants)}")

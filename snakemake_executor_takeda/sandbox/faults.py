@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import TakedaError
 
-Scope = Literal["call", "job", "event"]
+Scope = Literal["call", "quota", "job", "event"]
 STUCK_CODES: Final = (
     "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
     "MISCONFIGURATION:COMPUTE_ENVIRONMENT_MAX_RESOURCE",
@@ -26,7 +26,35 @@ STUCK_CODES: Final = (
     "UNDETERMINED",
 )
 """Why a queue is blocked, as AWS Batch's documentation has it."""
+OMICS_REASONS: Final = (
+    "SERVICE_ERROR",
+    "INSTANCE_RESERVATION_FAILED",
+    "MODIFIED_INPUT_RESOURCE",
+    "ASSUME_ROLE_FAILED",
+    "CANNOT_START_CONTAINER_ERROR",
+    "CANNOT_START_CONTAINER_SIZE_ERROR",
+    "ECR_PERMISSION_ERROR",
+    "EXPORT_FAILED",
+    "FILE_SYSTEM_OUT_OF_SPACE",
+    "IMAGE_VERIFICATION_FAILURE",
+    "IMPORT_FAILED",
+    "INACTIVE_OMICS_STORAGE_RESOURCE",
+    "INPUT_URI_NOT_FOUND",
+    "INVALID_ECR_IMAGE_URI",
+    "INVALID_TASK_RESOURCE_VALUE",
+    "INVALID_URI_INPUT",
+    "OUT_OF_MEMORY_ERROR",
+    "RUN_TASK_FAILED",
+    "RUN_TIMED_OUT",
+    "TASK_TIMED_OUT",
+    "UNSUPPORTED_GPU_INSTANCE_TYPE",
+    "UNSUPPORTED_INPUT_SIZE",
+    "WORKFLOW_RUN_FAILED",
+    "WORKFLOW_VER_VALIDATION_FAILED",
+)
+"""Why a HealthOmics run fails, as its user guide has it."""
 MAX_SECONDS: Final = 3600.0
+MAX_CALLS_PER_SECOND: Final = 1000.0
 RULE_TAG: Final = "takeda:rule"
 
 
@@ -37,7 +65,7 @@ class Kind:
     name: str
     does: str
     scope: Scope
-    """What it falls on: a call of the API, a job's attempt, an event."""
+    """What it falls on: a call of the API, calls beyond a quota, a job's attempt, an event."""
     variants: tuple[str, ...] = ()
     """The first is meant where none is named."""
     in_seconds: bool = False
@@ -70,6 +98,19 @@ KINDS: Final[Mapping[str, Kind]] = {
         Kind("timeout", "the attempt runs into its timeout", "job"),
         Kind("missing-exit-code", "the attempt fails and nothing says why", "job"),
         Kind("blocked-queue", "the job stays RUNNABLE and holds up its queue", "job", STUCK_CODES),
+        Kind("omics-failure", "the HealthOmics run fails with this reason", "job", OMICS_REASONS),
+        Kind(
+            "omics-delay",
+            "the run (or workflow) keeps this status so many seconds longer",
+            "job",
+            ("PENDING", "STARTING", "CREATING"),
+            in_seconds=True,
+        ),
+        Kind(
+            "omics-quotas",
+            "HealthOmics' calls a second are limited as on AWS, StartRun's to so many",
+            "quota",
+        ),
         Kind("duplicate-events", "the event comes twice", "event"),
         Kind("disordered-events", "the event comes up to 2 s late", "event"),
         Kind("lost-events", "the event never comes", "event"),
@@ -159,7 +200,7 @@ def _parse(word: str, selectors: Mapping[str, Any]) -> Fault:
     left, equals, amount = word.partition("=")
     name, _, variant = left.partition(":")
     kind = kind_of(name)
-    example = f"{name}=0.05" if kind.in_seconds else f"{name}=0.3"
+    example = f"{name}={_EXAMPLES[_unit(kind)]}"
     try:
         number = float(amount)
     except ValueError:
@@ -175,21 +216,32 @@ def _checked(fault: Fault) -> Fault:
             raise TakedaError(f"{kind.name} has no variants: leave out :{fault.variant}")
         choices = _choices(fault.variant, kind.variants, "Variants")
         raise TakedaError(f"{kind.name} has no variant {fault.variant!r}. {choices}")
-    limit = MAX_SECONDS if kind.in_seconds else 1.0
+    unit = _unit(kind)
+    limit = _LIMITS[unit]
     if not (math.isfinite(fault.amount) and 0 <= fault.amount <= limit):
-        unit = "seconds" if kind.in_seconds else "a rate"
         raise TakedaError(
             f"{kind.name}={fault.amount:g}: give {unit} from 0 to {limit:g}"
-            + ("" if kind.in_seconds else ", such as 0.3 for 30 %")
+            + (", such as 0.3 for 30 %" if unit == "a rate" else "")
         )
     if fault.times is not None and fault.times < 1:
         raise TakedaError(f"--times {fault.times}: give at least 1")
-    if fault.call is not None and kind.scope != "call":
-        on_calls = ", ".join(k.name for k in KINDS.values() if k.scope == "call")
+    if fault.call is not None and kind.scope not in _OF_CALLS:
+        on_calls = ", ".join(k.name for k in KINDS.values() if k.scope in _OF_CALLS)
         raise TakedaError(f"--call selects calls of the API, and goes with {on_calls} only")
     if fault.variant or not kind.variants:
         return fault
     return Fault(**{**asdict(fault), "variant": kind.variants[0]})
+
+
+_OF_CALLS: Final = ("call", "quota")
+_LIMITS: Final = {"seconds": MAX_SECONDS, "calls a second": MAX_CALLS_PER_SECOND, "a rate": 1.0}
+_EXAMPLES: Final = {"seconds": "0.05", "calls a second": "1", "a rate": "0.3"}
+
+
+def _unit(kind: Kind) -> str:
+    if kind.in_seconds:
+        return "seconds"
+    return "calls a second" if kind.scope == "quota" else "a rate"
 
 
 def _choices(word: str, words: Iterable[str], what: str) -> str:

@@ -181,14 +181,31 @@ class Faults:
                 with self._lock:
                     entry.ordinal(subject)
 
+    def of(self, kind: str, target: Target) -> Fault | None:
+        """The fault of this kind that was set last for this target, None for none or one turned off."""
+        for entry in reversed(self._entries):
+            fault = entry.fault
+            if fault.kind == kind and fault.amount and not entry.is_spent and fault.selects(target):
+                return fault
+        return None
+
+    def count(self, fault: Fault) -> None:
+        """A fault that `of` gave was injected."""
+        with self._lock:
+            for entry in self._entries:
+                if entry.fault is fault:
+                    entry.injected += 1
+
     def has(self, kind: str) -> bool:
         return bool(self._entries) and any(entry.fault.kind == kind for entry in self._entries)
 
-    def seconds(self, kind: str, subject: Subject) -> float:
-        """The longest that is set for this job, 0 for none; counted once a job."""
+    def seconds(self, kind: str, subject: Subject, variant: str | None = None) -> float:
+        """The longest that is set for this job (of one variant), 0 for none; counted once a job."""
         longest = 0.0
         for entry in self._entries:
             fault = entry.fault
+            if variant is not None and fault.variant != variant:
+                continue
             if fault.kind == kind and fault.amount and fault.selects(subject.target):
                 with self._lock:
                     if subject.job_id not in entry.known:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -226,8 +226,9 @@ class Router:
             return error_response(error, None if found is None else found[0].model.service_model)
 
 
+@cache
 def service_model(name: str) -> ServiceModel:
-    """botocore's model of a service."""
+    """botocore's model of a service: a tenth of a second's work to read."""
     import botocore.session
 
     return botocore.session.get_session().get_service_model(name)

@@ -170,11 +170,14 @@ def _page(facts: Mapping[str, Any]) -> Response:
 
 
 def _named(operation: str, request: Request) -> Target:
-    """What a call names. Only SubmitJob is about one job of a name and a queue."""
-    if operation != "SubmitJob":
+    """What a call names. Only SubmitJob and StartRun are about one job of a name."""
+    if operation not in ("SubmitJob", "StartRun"):
         return Target(operation=operation)
     try:
         body = json.loads(request.body)
+        if operation == "StartRun":
+            tags = body.get("tags", {})
+            return Target(name=body.get("name"), rule=tags.get(RULE_TAG), operation=operation)
         return Target(
             name=body.get("jobName"),
             rule=body.get("tags", {}).get(RULE_TAG),

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from WDL.runtime.error import Terminated
 from WDL.runtime.task_container import TaskContainer
 
 from snakemake_executor_takeda.sandbox.processes import exit_code as exit_code_of
+from snakemake_executor_takeda.sandbox.wdl_allowance import Allowance
 from snakemake_executor_takeda.sandbox.wdl_run import TASK_RECORD
 
 _POLL_SECONDS = 0.2
+_WAIT_SECONDS = 0.02
 _GRACE_SECONDS = 5.0
 
 
@@ -73,7 +76,8 @@ class ProcessContainer(TaskContainer):
     def __init__(self, cfg: config.Loader, run_id: str, host_dir: str) -> None:
         super().__init__(cfg, run_id, host_dir)
         self.container_dir = host_dir
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, Any] = {}
+        self._created = time.time()
 
     def host_work_dir(self) -> str:
         # Every attempt works in the same place, as paths in the command are real paths.
@@ -86,9 +90,16 @@ class ProcessContainer(TaskContainer):
 
     def process_runtime(self, logger: logging.Logger, runtime_eval: dict[str, Any]) -> None:
         super().process_runtime(logger, runtime_eval)
+        # What the task asks for, before it is lowered to what this machine has.
         with suppress(KeyError, AttributeError, TypeError, ValueError):
-            # What the task asks for, before it is lowered to what this machine has.
-            self._asked["cpu"] = math.ceil(float(runtime_eval["cpu"].value))
+            self._asked["cpus"] = math.ceil(float(runtime_eval["cpu"].value))
+        with suppress(KeyError, AttributeError, TypeError, ValueError):
+            self._asked["accelerator"] = str(runtime_eval["acceleratorType"].value)
+            self._asked["gpus"] = 1
+        with suppress(KeyError, AttributeError, TypeError, ValueError):
+            self._asked["gpus"] = int(runtime_eval["acceleratorCount"].value)
+        if {"docker", "container"} & set(runtime_eval):
+            self._asked["image"] = self.runtime_values.get("docker")
 
     def _run(self, logger: logging.Logger, terminating: Callable[[], bool], command: str) -> int:
         self._link_inputs()
@@ -97,11 +108,15 @@ class ProcessContainer(TaskContainer):
         scratch = Path(self.host_dir, "tmp")
         scratch.mkdir(exist_ok=True)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
-        environment |= {"TMPDIR": str(scratch), **self.runtime_values.get("env", {})}
+        # Without PWD a shell would say where the links of its directory's path lead.
+        environment |= {"TMPDIR": str(scratch), "PWD": self.host_work_dir()}
+        environment |= self.runtime_values.get("env", {})
         stdout_path = Path(self.host_stdout_txt())  # type: ignore[no-untyped-call]
         stderr_path = Path(self.host_stderr_txt())  # type: ignore[no-untyped-call]
         cpus = min(int(self.runtime_values.get("cpu", 1)) or 1, self._cores.total)
+        asked = int(self._asked.get("cpus", cpus))
         with (
+            Allowance.of_environment().taken(asked, self._asked.get("gpus", 0), terminating),
             self._cores.taken(cpus, terminating),
             stdout_path.open("ab") as stdout,
             stderr_path.open("ab") as stderr,
@@ -109,8 +124,10 @@ class ProcessContainer(TaskContainer):
         ):
             record = {
                 "name": self.run_id,
-                "cpus": int(self._asked.get("cpu", cpus)),
+                **self._asked,
+                "cpus": asked,
                 "memory_bytes": int(self.runtime_values.get("memory_reservation", 0)),
+                "created": self._created,
                 "started": time.time(),
             }
             self._write_record(record)
@@ -123,13 +140,14 @@ class ProcessContainer(TaskContainer):
                 stderr=stderr,
                 process_group=0,
             )
+            used = _Used()
             try:
-                exit_code = _wait(process, terminating, poll_stderr)
+                exit_code = _wait(process, terminating, poll_stderr, used)
             finally:
-                _end_group(process)
+                _end_group(process, used)
                 code = exit_code_of(process.returncode)
                 ended = {"ended": time.time(), "exit_code": code, "cancelled": terminating()}
-                self._write_record(record | ended)
+                self._write_record(record | ended | asdict(used))
             poll_stderr()
         if terminating():
             raise Terminated()
@@ -149,26 +167,53 @@ class ProcessContainer(TaskContainer):
         draft.replace(path)
 
 
+@dataclass
+class _Used:
+    """What a task took, with all its children that were waited for."""
+
+    cpu_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
 def _wait(
-    process: subprocess.Popen[bytes], terminating: Callable[[], bool], tick: Callable[[], None]
+    process: subprocess.Popen[bytes],
+    terminating: Callable[[], bool],
+    tick: Callable[[], None],
+    used: _Used,
 ) -> int:
     asked_at: float | None = None
-    while True:
-        try:
-            return exit_code_of(process.wait(_POLL_SECONDS))
-        except subprocess.TimeoutExpired:
-            tick()
+    next_tick = time.monotonic() + _POLL_SECONDS
+    while not _reap(process, used, os.WNOHANG):
+        time.sleep(_WAIT_SECONDS)
+        now = time.monotonic()
+        if now < next_tick:
+            continue
+        next_tick = now + _POLL_SECONDS
+        tick()
         if terminating():
-            now = time.monotonic()
             if asked_at is None:
                 asked_at = now
                 os.killpg(process.pid, signal.SIGTERM)
             elif now - asked_at > _GRACE_SECONDS:
                 os.killpg(process.pid, signal.SIGKILL)
+    return exit_code_of(process.returncode)
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
+def _reap(process: subprocess.Popen[bytes], used: _Used, options: int) -> bool:
+    """Whether it has ended. `subprocess` would throw away what it took."""
+    if process.returncode is not None:
+        return True
+    pid, status, usage = os.wait4(process.pid, options)
+    if pid == 0:
+        return False
+    process.returncode = os.waitstatus_to_exitcode(status)
+    used.cpu_seconds = usage.ru_utime + usage.ru_stime
+    used.peak_bytes = usage.ru_maxrss * 1024
+    return True
+
+
+def _end_group(process: subprocess.Popen[bytes], used: _Used) -> None:
     """What the task left running in the background ends with it, as in a container."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    _reap(process, used, 0)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,14 @@ RUNNERS = {"process": "takeda_process", "docker": "docker_swarm"}
 LOG_TAIL_LINES = 20
 
 TASK_RECORD = "task.json"
-"""What the process runner writes into a task's directory at its start and end: name, cpus,
-memory_bytes, started, and then ended (epoch seconds), exit_code and cancelled."""
+"""What the process runner writes into a task's directory at its start and end: name, image, cpus,
+gpus, accelerator, memory_bytes, created and started, and then ended (epoch seconds), exit_code,
+cancelled, cpu_seconds and peak_bytes (of the largest process)."""
+
+GROUP_VARIABLE = "TAKEDA_SANDBOX_OMICS_GROUP"
+"""Names a folder, in the environment of runs whose tasks share an allowance. `GROUP_LIMITS` there holds
+maxCpus and maxGpus, as they are now; every other `.json` is a task that goes on."""
+GROUP_LIMITS = "limits.json"
 
 
 class WorkflowFailed(Exception):
@@ -45,12 +52,14 @@ def run_workflow(
     runner: str = "process",
     cores: int | None = None,
     verbose: bool = False,
+    cache: Callable[[Any, Any], Any] | None = None,
 ) -> dict[str, Any]:
     """Run it to its end and return its outputs as JSON values, keyed `Workflow.output`.
 
     `parameters` are JSON values by input name, files as absolute local paths. `run_dir` is made, or
     must be empty; it holds all that miniwdl writes, and the output files. No more tasks run at a
-    time than their `cpu` sums up to `cores` (default: the cores this process may use).
+    time than their `cpu` sums up to `cores` (default: the cores this process may use). `cache` makes
+    miniwdl's call cache from its configuration and logger; without one nothing is cached.
 
     Raises WorkflowFailed, TakedaError for parameters that miniwdl refuses or a Docker engine that
     does not answer, KeyboardInterrupt when a signal ended it; its tasks are ended by then.
@@ -67,7 +76,12 @@ def run_workflow(
     cfg = config.Loader(logger, filenames=[] if runner == "process" else None)
     cfg.override(
         {
-            "scheduler": {"container_backend": RUNNERS[runner], "task_concurrency": cores or 0},
+            "scheduler": {
+                "container_backend": RUNNERS[runner],
+                "task_concurrency": cores or 0,
+                # Tasks of a scatter are named by call and index, not by a digest of the item, too.
+                "scatter_tag_max": 0,
+            },
             "call_cache": {"get": False, "put": False},
             # between a signal and the end of the task's container lies one such period
             "docker_swarm": {"polling_period_seconds": 0.5},
@@ -81,9 +95,12 @@ def run_workflow(
     except WDL.Error.InputError as error:
         raise TakedaError(f"workflow {workflow.name}: {error}") from error
     run_dir.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"run_dir": f"{run_dir}/."}
     try:
-        options: dict[str, Any] = {"run_dir": f"{run_dir}/."}
-        _, outputs = WDL.runtime.run(cfg, target, inputs, **options)
+        with contextlib.ExitStack() as cleanup:
+            if cache is not None:
+                options["_cache"] = cleanup.enter_context(cache(cfg, logger))
+            _, outputs = WDL.runtime.run(cfg, target, inputs, **options)
     except RunFailed as error:
         raise _explain(error) from error
     result: dict[str, Any] = WDL.values_to_json(outputs, namespace=workflow.name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.values import FailureKind, TakedaError
+from snakemake_executor_takeda.backends.healthomics import batches
+from snakemake_executor_takeda.values import FailureKind, File, NamedFiles, TakedaError
 from tests.healthomics.conftest import Cloud, Controller, job, wait_for, words_job
 
 pytestmark = pytest.mark.sandbox
@@ -67,16 +70,29 @@ def test_an_equal_request_finds_the_run_it_started(cloud: Cloud, controllers: Co
 def test_a_run_whose_files_are_gone_is_not_found_again(
     cloud: Cloud, controllers: Controllers
 ) -> None:
-    first, _ = controllers().run(words_job(cloud))
-    for key in cloud.keys(f"runs/{first}/"):
+    """Told by uuids: HealthOmics gives the ids of deleted runs to others."""
+    uuids = []
+    run_id, outcome = controllers().run(words_job(cloud))
+    uuids.append(outcome.detail["uuid"])
+    for key in cloud.keys(f"runs/{run_id}/"):
         cloud.s3.delete_object(Bucket=cloud.bucket, Key=key)
-    second, outcome = controllers().run(words_job(cloud))
-    assert second != first
+    run_id, outcome = controllers().run(words_job(cloud))
     assert outcome.succeeded
-    cloud.omics.delete_run(id=second)
-    third, outcome = controllers().run(words_job(cloud))
-    assert third not in (first, second)
+    uuids.append(outcome.detail["uuid"])
+    cloud.omics.delete_run(id=run_id)
+    _, outcome = controllers().run(words_job(cloud))
     assert outcome.succeeded
+    uuids.append(outcome.detail["uuid"])
+    assert len(set(uuids)) == 3
+
+
+def test_settings_of_a_large_batch_lie_in_s3(cloud: Cloud) -> None:
+    settings = [{"runSettingId": str(number)} for number in range(101)]
+    first = batches.run_settings(lambda: cloud.s3, settings, cloud.uri("runs"))
+    assert batches.run_settings(lambda: cloud.s3, settings, cloud.uri("runs")) == first
+    (key,) = cloud.keys("runs/")
+    assert first == {"s3UriSettings": cloud.uri(key)}
+    assert json.loads(cloud.text(key)) == settings
 
 
 def test_two_controllers_register_and_start_once(cloud: Cloud, controllers: Controllers) -> None:
@@ -218,8 +234,8 @@ def test_a_bad_workflow_is_refused_before_any_call(
     ("handoff", "words"),
     [
         ("absent.wdl", "does not exist"),
-        ("main.nf", "not supported yet"),
-        ("ready2run:7830534", "not supported yet"),
+        ("main.xyz", "is no workflow that can be handed off"),
+        ("ready2run:7830534", "no Ready2Run workflow 7830534"),
         ("", "no `handoff` resource"),
     ],
 )
@@ -228,6 +244,24 @@ def test_a_hand_off_that_is_no_wdl_file(
 ) -> None:
     with pytest.raises(SubmissionError, match=words):
         controllers().submit(job(handoff, outputs={"o": [cloud.uri("o")]}))
+
+
+def test_a_ready2run_workflow_with_a_log(cloud: Cloud, controllers: Controllers) -> None:
+    rule = replace(
+        job("ready2run:1000001", outputs={"table": [cloud.uri("results/lines.txt")]}),
+        inputs=(NamedFiles("text", (File("in/two.txt", cloud.uri("in/two.txt")),), False),),
+        logs=(File("logs/lines.log", cloud.uri("logs/lines.log")),),
+    )
+    run_id, outcome = controllers().run(rule)
+    assert outcome.succeeded, outcome
+    assert cloud.omics.get_run(id=run_id)["workflowType"] == "READY2RUN"
+    assert cloud.text("results/lines.txt") == "1\n"
+    log = cloud.text("logs/lines.log")
+    assert log.startswith(f"run: {run_id}\nuuid: ")
+    assert "status: COMPLETED\n" in log
+    assert "task\tstatus\tcpus\tmemory_gib" in log
+    assert "\nlines.count\tCOMPLETED\t" in log or "\ncount\tCOMPLETED\t" in log
+    assert f"== run/{run_id}/engine\n" in log
 
 
 def test_an_input_that_is_not_there(cloud: Cloud, controllers: Controllers) -> None:

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from snakemake_executor_takeda.backends.healthomics import backend
+from snakemake_executor_takeda.backends.healthomics.diagnosis import said_of
 from snakemake_executor_takeda.backends.healthomics.failures import classify, refusal
 from snakemake_executor_takeda.values import FailureKind
 
@@ -29,9 +30,9 @@ GOOD = {"role_arn": "arn:aws:iam::123456789012:role/omics", "output_uri": "s3://
     ],
 )
 def test_failure_reasons(reason: str, tasks: tuple[str, ...], kind: FailureKind) -> None:
-    found, advice = classify(reason, tasks)
-    assert found == kind
-    assert advice
+    found = classify(reason, tasks)
+    assert found.kind == kind
+    assert found.advice
 
 
 def test_refusals() -> None:
@@ -47,3 +48,27 @@ def test_options_are_checked() -> None:
     for wrong in ({"role_arn": "omics"}, {"output_uri": "/tmp/x"}, {"role": "x"}):
         with pytest.raises(ValidationError):
             backend.options_model.model_validate({**GOOD, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("message", "tasks", "said"),
+    [
+        (
+            "c-0: the command failed with exit status 3",
+            {"c-0": "it ended with exit status 3", "c-1": "it ended with exit status 4"},
+            "R; task c-0: it ended with exit status 3; task c-1: it ended with exit status 4",
+        ),
+        ("the disk is full", {"c": "the disk is full"}, "R; task c: the disk is full"),
+        ("c-10 failed", {"c-1": "status 3"}, "R: c-10 failed; task c-1: status 3"),
+        ("c failed, the engine says", {"c": ""}, "R: c failed, the engine says; task c: failed"),
+        ("no instance", {}, "R: no instance"),
+    ],
+)
+def test_a_message_says_each_task_once(message: str, tasks: dict[str, str], said: str) -> None:
+    failed = [
+        {"name": name, "failureReason": "R", "statusMessage": own} for name, own in tasks.items()
+    ]
+    run = {"failureReason": "R", "statusMessage": message}
+    assert "; ".join(said_of(run, failed)) == said
+    other = said_of({**run, "failureReason": "W"}, failed)
+    assert all(": R" in words for words in other[1:])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from snakemake_executor_takeda.backends.healthomics import packaging, wdl
+from snakemake_executor_takeda.backends.healthomics import packaging, wdl, wdl_packaging
 from snakemake_executor_takeda.values import TakedaError
 
 DATA = Path(__file__).parent / "data"
@@ -21,7 +21,7 @@ def copy_of(tmp_path: Path, name: str) -> Path:
 
 
 def package(directory: Path, main: str = "words.wdl") -> packaging.Package:
-    return packaging.build_package(wdl.load(directory / main))
+    return wdl_packaging.build_package(wdl.load(directory / main))
 
 
 def names(packed: packaging.Package) -> list[str]:
@@ -76,6 +76,30 @@ def test_files_outside_the_main_directory_are_moved_inside(tmp_path: Path) -> No
 def test_a_definition_past_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packaging, "MAX_ZIP_BYTES", 500)
+    monkeypatch.setattr(wdl_packaging, "MAX_ZIP_BYTES", 500)
     with pytest.raises(TakedaError, match="HealthOmics takes 500"):
         package(DATA)
+
+
+@pytest.mark.parametrize(
+    ("first_line", "words"),
+    [("", "draft-2"), ("version 1.2", "is WDL 1.2; HealthOmics runs 1.0, 1.1, development")],
+)
+def test_a_version_that_healthomics_does_not_run(
+    tmp_path: Path, first_line: str, words: str
+) -> None:
+    (tmp_path / "main.wdl").write_text(f"{first_line}\nworkflow w {{ }}\n")
+    with pytest.raises(TakedaError, match=words):
+        package(tmp_path, "main.wdl")
+
+
+def test_an_input_of_a_call_is_declared_where_it_is_given(tmp_path: Path) -> None:
+    (tmp_path / "main.wdl").write_text(
+        "version 1.0\nworkflow w { call t }\ntask t { input { Int n = 1 } command { } }\n"
+    )
+    workflow = wdl.load(tmp_path / "main.wdl")
+    plain = wdl_packaging.build_package(workflow)
+    given = wdl_packaging.build_package(workflow, ["t.n"])
+    assert plain.parameter_template == {}
+    assert given.parameter_template == {"t.n": {"description": "Int", "optional": True}}
+    assert given.version != plain.version

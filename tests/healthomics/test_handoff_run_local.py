@@ -195,7 +195,7 @@ def test_run_dir_keeps_logs(texts: Path) -> None:
     ("arguments", "code", "words"),
     [
         (("absent.wdl", "--output", "o", "x"), 1, "there is no WDL file absent.wdl"),
-        ((WORDS, "--output", "tabel", "x"), 1, "needs `label` (String), `texts`"),
+        ((WORDS, "--output", "tabel", "x"), 1, "needs `texts` (Array[File]+), `label`"),
         (
             (WORDS, "--input", "texts", "one.txt", "--param", "label=x", "--output", "tabel=x"),
             1,
@@ -204,7 +204,9 @@ def test_run_dir_keeps_logs(texts: Path) -> None:
         ((WORDS, "--input", "texts", "none.txt", "--output", "table", "x"), 1, "no input file"),
         ((WORDS, "--input", "texts", "s3://b/x", "--output", "table", "x"), 1, "local files only"),
         ((WORDS,), 2, "at least one --output"),
-        ((WORDS, "--param", "label", "--output", "table", "x"), 2, "--param label"),
+        ((), 2, "required: WORKFLOW"),
+        ((WORDS, "--cores", "0", "--output", "o", "x"), 2, "--cores"),
+        ((WORDS, "--param", "share", "x", "--output", "table", "x"), 1, "wants Float?, not 'x'"),
         (
             (WORDS, "--input", "texts", "one.txt", "--input", "texts", "x", "--output", "o", "x"),
             2,
@@ -219,3 +221,94 @@ def test_bad_use_is_told_in_one_message(
     assert found == code
     assert words in err
     assert "Traceback" not in err
+    if code == 2:
+        assert len(err.splitlines()) == 1
+        assert "see `takeda handoff run-local --help`" in err
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_tasks_see_a_plain_path_wherever_outputs_go(tmp_path: Path, keep: bool) -> None:
+    folder = tmp_path / "étude nº 1"
+    temporary = tmp_path / "plain"
+    folder.mkdir()
+    temporary.mkdir()
+    (folder / "cat.wdl").write_text(
+        "version 1.0\n"
+        "workflow w { input { File f }\n"
+        "  call one { input: f = f } call two { input: f = one.o } output { File o = two.o } }\n"
+        "task one { input { File f } command { cat ~{f} > o.txt; echo $(pwd)/o.txt >> o.txt }"
+        ' output { File o = "o.txt" } }\n'
+        "task two { input { File f } command { cat ~{f}; echo $TMPDIR ~{f} }"
+        " output { File o = stdout() } }\n"
+    )
+    (folder / "in.txt").write_text("data\n")
+    kept = ("--run-dir", "kept here") if keep else ()
+    code, _, err = run(
+        folder,
+        *("cat.wdl", "--input", "f", "in.txt", "--output", "o", "o 1.txt", *kept),
+        TMPDIR=str(temporary),
+    )
+    assert (code, err) == (0, "")
+    said = (folder / "o 1.txt").read_text().split()
+    assert said[0] == "data"
+    assert [Path(one).name for one in said[1:]] == ["o.txt", "tmp", "o.txt"]
+    assert all(one.startswith(f"{temporary}/") for one in said[1:])
+    assert list(temporary.iterdir()) == []
+    assert leftovers(folder) == []
+    assert (folder / "kept here").exists() == keep
+
+
+def test_a_signal_removes_the_plain_path_too(tmp_path: Path) -> None:
+    folder, temporary = tmp_path / "a b", tmp_path / "plain"
+    folder.mkdir()
+    temporary.mkdir()
+    (folder / "slow.wdl").write_text(
+        "version 1.0\n"
+        "workflow w { call slow output { File o = slow.o } }\n"
+        f"task slow {{ command {{ touch {temporary}/began; sleep 600 }}"
+        " output { File o = stdout() } }\n"
+    )
+    process = start(folder, "slow.wdl", "--output", "o", "o.txt", TMPDIR=str(temporary))
+    try:
+        while not (temporary / "began").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        assert list(temporary.glob("takeda-run-*"))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert list(temporary.glob("takeda-run-*")) == []
+    assert leftovers(folder) == []
+
+
+def test_a_shard_over_structs_is_named_by_call_and_index(tmp_path: Path) -> None:
+    (tmp_path / "each.wdl").write_text(
+        "version 1.0\n"
+        "struct Sample { String id Boolean ok }\n"
+        "workflow w { input { Array[Sample] samples }\n"
+        "  scatter (s in samples) { call c { input: ok = s.ok } }"
+        " output { Array[File] o = c.o } }\n"
+        "task c { input { Boolean ok } command { ~{ok} } output { File o = stdout() } }\n"
+    )
+    samples = '[{"id": "x", "ok": true}, {"id": "y", "ok": false}]'
+    code, _, err = run(
+        tmp_path, "each.wdl", "--param", f"samples={samples}", "--output-dir", "o", "o"
+    )
+    assert code == 1
+    assert "each.wdl: task c-1: the command failed with exit status 1" in err
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_another_number_of_files_is_told_by_names(texts: Path, keep: bool) -> None:
+    code, _, err = run(
+        texts,
+        *(WORDS, "--input", "texts", "one.txt", "two.txt", "--param", "label", "x"),
+        *("--output", "counts", "only-1", "only-2", "only-3"),
+        *(("--run-dir", "kept") if keep else ()),
+    )
+    assert code == 1
+    assert '  counts: ["one.txt.counts", "two.txt.counts"]' in err
+    assert ("the run's directory: kept" if keep else "--run-dir DIR keeps it") in err
+    assert str(texts) not in err

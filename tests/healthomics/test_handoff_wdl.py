@@ -76,7 +76,43 @@ def test_missing_file_and_missing_workflow(tmp_path: Path) -> None:
         wdl.load(tmp_path / "binary.wdl")
 
 
+TASK = "task t { input { Int n  Int? m } command { echo ~{n} } }"
+
+
 def test_an_open_input_of_a_call_is_named(tmp_path: Path) -> None:
-    body = "workflow w { call t }\ntask t { input { Int n } command { echo ~{n} } }"
-    with pytest.raises(TakedaError, match=r"main\.wdl:2: .*t\.n"):
-        wdl.load(write(tmp_path / "main.wdl", body))
+    main = tmp_path / "main.wdl"
+    main.write_text(f"version 1.1\nworkflow w {{ call t }}\n{TASK}\n")
+    with pytest.raises(TakedaError, match=r"main\.wdl:2: .*t\.n.*allowNestedInputs"):
+        wdl.load(main)
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "required", "optional"),
+    [
+        ("1.0", "", {"t.n"}, {"t.m"}),
+        ("1.1", "meta { allowNestedInputs: true }", {"t.n"}, {"t.m"}),
+        ("1.1", "input { Int k = 1 } call t as u { input: n = k }", set(), set()),
+    ],
+)
+def test_inputs_of_calls_where_they_may_be_set(
+    tmp_path: Path, version: str, said: str, required: set[str], optional: set[str]
+) -> None:
+    main = tmp_path / "main.wdl"
+    call = "call t" if required else ""
+    main.write_text(f"version {version}\nworkflow w {{ {said} {call} }}\n{TASK}\n")
+    workflow = wdl.load(main)
+    assert {name for name in workflow.inputs if "." in name} == required
+    assert set(workflow.nested) == optional
+
+
+def test_a_sub_workflow_may_shut_its_calls(tmp_path: Path) -> None:
+    sub = tmp_path / "sub.wdl"
+    sub.write_text("version 1.1\nworkflow s { call t }\ntask t { input { Int? m } command { } }\n")
+    main = tmp_path / "main.wdl"
+    main.write_text(
+        'version 1.1\nimport "sub.wdl" as lib\n'
+        "workflow w { meta { allowNestedInputs: true } call lib.s }\n"
+    )
+    assert wdl.load(main).nested == {}
+    sub.write_text(sub.read_text().replace("{ call", "{ meta { allowNestedInputs: true } call"))
+    assert set(wdl.load(main).nested) == {"s.t.m"}

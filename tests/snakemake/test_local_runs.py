@@ -298,3 +298,33 @@ def test_immediate_submit_is_refused(project):
     result = project.run("--immediate-submit", "--notemp")
     assert result.returncode == 1
     assert "--immediate-submit is not supported" in result.stderr
+
+
+def test_a_handoff_that_snakemake_keeps_on_this_machine_is_told_at_the_start(project):
+    project.write(
+        "Snakefile",
+        """
+        rule all:
+            input: "1.txt", "2.txt", "near.txt", "none.txt"
+        rule call:
+            output: "{n,[0-9]}.txt"
+            localrule: True
+            resources: handoff="call.wdl"
+            shell: "touch {output}"
+        rule near:
+            output: "near.txt"
+            localrule: True
+            shell: "touch {output}"
+        rule none:
+            output: "none.txt"
+            localrule: True
+            resources: handoff=lambda wildcards: ""
+            shell: "touch {output}"
+        """,
+    )
+    result = project.run()
+    assert result.returncode == 0, result.stderr
+    told = [line for line in result.stderr.splitlines() if "hands nothing off" in line]
+    assert len(told) == 1
+    assert "Snakefile:4: rule call hands nothing off: Snakemake runs its shell on this" in told[0]
+    assert "it is a local rule" in told[0]

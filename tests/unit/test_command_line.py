@@ -42,8 +42,9 @@ def test_a_wrong_word_is_answered_with_what_is_expected(
 @pytest.mark.parametrize(
     "words",
     [
-        *("", "audit", "audit export", "audit show", "audit verify", "handoff"),
-        *("handoff run-local", "policy", "policy check", "sandbox", "sandbox up"),
+        *("", "audit", "audit export", "audit show", "audit verify"),
+        *("handoff", "handoff init", "handoff check", "handoff run-local"),
+        *("policy", "policy check", "sandbox", "sandbox up"),
     ],
 )
 def test_every_help_has_an_example(words: str, capsys: pytest.CaptureFixture[str]) -> None:

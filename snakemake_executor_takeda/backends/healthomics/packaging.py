@@ -1,22 +1,16 @@
-"""A workflow and all it imports as one zip, whose content names the version it is registered as."""
+"""What is registered of a workflow: one zip, whose content names the version it is registered as."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import logging
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
-from snakemake_executor_takeda.backends.healthomics.wdl import Workflow
-from snakemake_executor_takeda.values import TakedaError
-
-MAX_ZIP_BYTES = 4_400_000
-"""What CreateWorkflow takes inline; a bigger definition has to come from S3."""
+MAX_ZIP_BYTES = 100 << 20
+"""The largest definition that HealthOmics takes, from S3; inline it is less."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -36,37 +30,6 @@ class Package:
     parameter_template: Mapping[str, Mapping[str, str | bool]]
 
 
-def build_package(workflow: Workflow) -> Package:
-    """Zip a workflow, byte for byte the same each time and on each machine.
-
-    Files from outside the main file's directory go below `__outside_wdl/` and the imports are
-    rewritten to match. Raises TakedaError for a definition past the service's limit.
-    """
-    sources = _sources(workflow)
-    main = workflow.path.name
-    template: dict[str, dict[str, str | bool]] = {
-        one.name: {
-            "description": f"{one.type}: {one.description}"[:256].rstrip(": "),
-            "optional": not one.required,
-        }
-        for one in workflow.inputs.values()
-    }
-    packed = _zip(sources)
-    if len(packed) > MAX_ZIP_BYTES:
-        raise TakedaError(
-            f"{workflow.path} and its imports make {len(packed):,} bytes; HealthOmics takes "
-            f"{MAX_ZIP_BYTES:,}. Import only what the workflow calls"
-        )
-    return Package(
-        name=f"takeda-{workflow.name}"[:128],
-        version=content_version(sources, engine="WDL", main=main, parameter_template=template),
-        engine="WDL",
-        main=main,
-        definition_zip=packed,
-        parameter_template=template,
-    )
-
-
 def content_version(
     sources: Mapping[str, bytes],
     *,
@@ -84,29 +47,12 @@ def content_version(
     return f"c-{digest.hexdigest()[:24]}"
 
 
-def _sources(workflow: Workflow) -> dict[str, bytes]:
-    """Path inside the package → bytes, imports rewritten where a file had to move."""
-    from WDL import Zip
-
-    with contextlib.ExitStack() as cleanup:
-        root = Path(Zip.build_source_dir(cleanup, workflow.document, logging.getLogger(__name__)))
-        found = {
-            path.relative_to(root).as_posix(): path.read_bytes()
-            for path in sorted(root.rglob("*"))
-            if path.is_file()
-        }
-    for path in found:
-        if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-            raise TakedaError(f"{workflow.path} imports {path}, which cannot be packaged")
-    return found
-
-
-def _zip(sources: Mapping[str, bytes]) -> bytes:
+def zipped(sources: Mapping[str, bytes], executable: Collection[str] = ()) -> bytes:
     """Stored, not deflated: what zlib makes of the same bytes differs between its versions."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for path, data in sorted(sources.items()):
             entry = zipfile.ZipInfo(path, _EPOCH)
-            entry.external_attr = 0o644 << 16
+            entry.external_attr = (0o755 if path in executable else 0o644) << 16
             archive.writestr(entry, data)
     return buffer.getvalue()

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow, did_you_mean
-from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
-
-
-class _Unfit(Exception):
-    """A value that its declared type does not take."""
+from snakemake_executor_takeda.backends.healthomics import fitting
+from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
+from snakemake_executor_takeda.backends.healthomics.fitting import Unfit
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean, refuse
+from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow
+from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
 
 
 def build_parameters(
@@ -22,169 +20,248 @@ def build_parameters(
     inputs: Sequence[NamedFiles],
     params: Mapping[str, Any],
     *,
-    address: Callable[[File], str],
+    files: Files,
     where: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """JSON values by input name. Unnamed inputs are dependencies only and not passed on.
 
-    `address` gives what the run sees of a file: its S3 URI, or its local path. Snakemake turns
-    little into strings and users quote numbers, so `"8"` is an Int where the workflow wants one.
-    A param that is None stays unset. Raises TakedaError that begins with `where`, the rule's line.
+    `defaults` are those of `input_json`: what the rule names itself comes before them. Snakemake
+    turns little into strings and users quote numbers, so `"8"` is an Int where the workflow wants
+    one. A param that is None stays unset. Raises Mistakes, all there are, with `where` the rule's
+    line.
     """
-    given: dict[str, Any] = {}
+    given, found = collect_parameters(
+        workflow, inputs, params, files=files, where=where, defaults=defaults
+    )
+    refuse(found)
+    return given
+
+
+def collect_parameters(
+    workflow: Workflow,
+    inputs: Sequence[NamedFiles],
+    params: Mapping[str, Any],
+    *,
+    files: Files,
+    where: str = "",
+    defaults: Mapping[str, Any] | None = None,
+) -> tuple[dict[str, Any], list[Mistake]]:
+    """What `build_parameters` gives, and the mistakes instead of an error."""
+    reading: fitting.Reading[Input] = fitting.Reading(workflow, where)
     for named in inputs:
         if named.name is not None:
-            declared = _declared(workflow, named.name, "input", where)
-            given[named.name] = _files(declared, [address(file) for file in named.files], where)
+            reading.take(named.name, "input", partial(_files, named=named, files=files))
     for name, value in params.items():
-        declared = _declared(workflow, name, "param", where)
-        if name in given:
-            raise TakedaError(_at(where, f"`{name}` is given both as an input and as a param"))
-        if value is not None:
-            given[name] = _fit(declared, value, where)
-    missing = [
-        one for one in workflow.inputs.values() if one.required and given.get(one.name) is None
-    ]
-    if missing:
-        wanted = ", ".join(f"`{one.name}` ({one.type})" for one in missing)
-        raise TakedaError(
-            _at(
-                where,
-                f"workflow {workflow.name} needs {wanted}; "
-                "name files under `input:` and values under `params:`",
-            )
-        )
-    return {name: value for name, value in sorted(given.items()) if value is not None}
+        reading.take(name, "param", partial(_fit, value=value, files=files))
+    for name, value in (defaults or {}).items():
+        reading.take(name, "input_json entry", partial(_fit, value=value, files=files))
+    reading.look_for_missing()
+    return (
+        {name: value for name, value in sorted(reading.given.items()) if value is not None},
+        reading.mistakes,
+    )
 
 
-def _declared(workflow: Workflow, name: str, kind: str, where: str) -> Input:
-    declared = workflow.inputs.get(name)
+def from_words(workflow: Workflow, name: str, words: Sequence[str]) -> Any:
+    """The value of an input that a shell command gives as words, as `{params.name:q}` writes it.
+
+    Snakemake writes None and Ellipsis as words, and an empty list or text as none.
+    """
+    import WDL
+
+    declared = workflow.find(name)
     if declared is None:
-        hint = did_you_mean(name, workflow.inputs)
-        raise TakedaError(
-            _at(where, f"workflow {workflow.name} has no input for the {kind} `{name}`.{hint}")
-        )
-    return declared
-
-
-def _files(declared: Input, addresses: list[str], where: str) -> Any:
-    import WDL
-
-    wanted = declared.type
-    paths = (WDL.Type.File, WDL.Type.Directory)
-    if isinstance(wanted, WDL.Type.Array) and isinstance(wanted.item_type, paths):
-        if wanted.nonempty and not addresses:
-            raise TakedaError(_at(where, f"input `{declared.name}` is {wanted} but names no file"))
-        return addresses
-    if not isinstance(wanted, paths):
-        raise TakedaError(
-            _at(
-                where,
-                f"input `{declared.name}` names files but the workflow wants {wanted}; "
-                "give it under `params:`",
-            )
-        )
-    if not addresses and not declared.required:
+        return list(words)
+    if list(words) == ["None"] and not declared.required:
         return None
-    if len(addresses) != 1:
-        raise TakedaError(
-            _at(where, f"input `{declared.name}` is one {wanted}, but {len(addresses)} are given")
-        )
-    return addresses[0]
+    if list(words) == ["Ellipsis"]:
+        return Ellipsis
+    if list(words) in ([], [""]):
+        return [] if isinstance(declared.type, WDL.Type.Array) else ""
+    return words[0] if len(words) == 1 else list(words)
 
 
-def _fit(declared: Input, value: Any, where: str) -> Any:
+def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
+    """What a rule's files under one name are to the workflow."""
     import WDL
 
-    wanted = declared.type
+    wanted, kinds = declared.type, WDL.Type
+    paths = (kinds.File, kinds.Directory)
+    count = len(named.files)
+    if isinstance(wanted, kinds.Array) and isinstance(wanted.item_type, paths):
+        if not count and wanted.optional:
+            return None
+        if wanted.nonempty and not count:
+            raise Unfit(f"is {wanted} but names no file")
+        inner = wanted.item_type
+        return [_address(file, inner, files) for file in named.files]
+    if isinstance(wanted, kinds.Pair) and all(isinstance(one, paths) for one in wanted.parameters):
+        if count != 2:
+            raise Unfit(f"is {wanted}, which takes 2 files, left and right; {count} are given")
+        left, right = named.files
+        return {
+            "left": _address(left, wanted.left_type, files),
+            "right": _address(right, wanted.right_type, files),
+        }
+    if not isinstance(wanted, paths):
+        raise Unfit(
+            f"names files but the workflow wants {wanted}; give it under `params:`, "
+            "with any files in it by the paths under `input:`"
+        )
+    if not count and not declared.required:
+        return None
+    if count != 1:
+        raise Unfit(f"is one {wanted}, but {count} are given")
+    return _address(named.files[0], wanted, files)
+
+
+def _address(file: Any, wanted: Any, files: Files) -> str:
+    import WDL
+
     try:
-        if isinstance(wanted, WDL.Type.Array) and not isinstance(value, (list, tuple, dict)):
-            value = [value]  # One word of a list looks like a single value in a shell command.
-        return _convert(value, wanted)
-    except _Unfit as unfit:
-        raise TakedaError(
-            _at(where, f"param `{declared.name}` wants {wanted}, not {value!r}{unfit}")
-        ) from None
+        return files.address(file, directory=isinstance(wanted, WDL.Type.Directory))
+    except NoSuchFile as trouble:
+        raise Unfit(f"wants {wanted}: {trouble}") from None
 
 
-def _convert(value: Any, wanted: Any) -> Any:
+def _fit(declared: Input, value: Any, files: Files) -> Any:
+    """A value in JSON's terms. UNKNOWN fits anything as long as it is unknown."""
+    wanted = declared.type
+    if value is UNKNOWN:
+        return UNKNOWN
+    if value is Ellipsis:
+        raise Unfit(f"wants {wanted}, and is not filled in yet")
+    if value is None:
+        return None
+    try:
+        return _outermost(value, wanted, files)
+    except Unfit as unfit:
+        raise Unfit(f"wants {wanted}, not {fitting.shown(value)}{unfit}") from None
+
+
+def _outermost(value: Any, wanted: Any, files: Files) -> Any:
+    """In a shell command a list of one looks like its one member, and so it may in a rule."""
+    import WDL
+
+    if not isinstance(wanted, WDL.Type.Array) or isinstance(value, (list, tuple)):
+        return _convert(value, wanted, files)
+    whole = fitting.parsed(value) if isinstance(value, str) else None
+    try:
+        if isinstance(whole, (list, tuple)):
+            return _convert(whole, wanted, files)
+    except Unfit as unfit:
+        try:
+            return _convert([value], wanted, files)
+        except Unfit:
+            raise unfit from None
+    return _convert([value], wanted, files)
+
+
+def _convert(value: Any, wanted: Any, files: Files) -> Any:
     import WDL
 
     kinds = WDL.Type
-    if value is None and wanted.optional:
-        return None
-    if isinstance(wanted, kinds.Array):
-        return _array(value, wanted)
-    if isinstance(wanted, (kinds.String, kinds.File, kinds.Directory)):
-        return _text(value, may_be_empty=isinstance(wanted, kinds.String))
-    for kind, convert in ((kinds.Boolean, _boolean), (kinds.Int, _int), (kinds.Float, _float)):
+    if value is None:
+        if wanted.optional or isinstance(wanted, kinds.Any):
+            return None
+        raise Unfit
+    simple: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+        (kinds.String, fitting.text_of),
+        (kinds.Boolean, fitting.boolean),
+        (kinds.Int, fitting.whole),
+        (kinds.Float, fitting.number),
+    )
+    for kind, convert in simple:
         if isinstance(wanted, kind):
             return convert(value)
-    return _compound(value, wanted)
+    if isinstance(wanted, (kinds.File, kinds.Directory)):
+        return _path(value, isinstance(wanted, kinds.Directory), files)
+    if isinstance(value, str):
+        value = fitting.parsed(value)
+    compound: tuple[tuple[Any, Callable[[Any, Any, Files], Any]], ...] = (
+        (kinds.Array, _array),
+        (kinds.Map, _map),
+        (kinds.Pair, _pair),
+        (kinds.StructInstance, _struct),
+    )
+    for kind, convert_parts in compound:
+        if isinstance(wanted, kind):
+            return convert_parts(value, wanted, files)
+    return fitting.plain(value)  # An Object.
 
 
-def _text(value: Any, *, may_be_empty: bool) -> str:
-    if value is None or isinstance(value, (list, tuple, dict, set)):
-        raise _Unfit
-    text = str(value)
-    if not text and not may_be_empty:
-        raise _Unfit
-    return text
+def _path(value: Any, directory: bool, files: Files) -> str:
+    text = "" if isinstance(value, (list, tuple, dict, set, bool)) else str(value)
+    if not text:
+        raise Unfit
+    try:
+        return files.locate(text, directory=directory)
+    except NoSuchFile as trouble:
+        raise Unfit(f": {trouble}") from None
 
 
-def _array(value: Any, wanted: Any) -> list[Any]:
+def _array(value: Any, wanted: Any, files: Files) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise _Unfit
+        raise Unfit
     if wanted.nonempty and not value:
-        raise _Unfit(": it may not be empty")
-    return [_convert(item, wanted.item_type) for item in value]
+        raise Unfit(": it may not be empty")
+    return [
+        _part(item, wanted.item_type, files, f"[{number}]") for number, item in enumerate(value)
+    ]
 
 
-def _boolean(value: Any) -> bool:
-    word = str(value).lower()
-    if word not in ("true", "false"):
-        raise _Unfit(": write true or false")
-    return word == "true"
+def _map(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unfit
+    key_type, item_type = wanted.item_type
+    converted = {}
+    for key, item in value.items():
+        place = f"[{json.dumps(str(key))}]"
+        name = _part(key, key_type, files, f"{place}, the key")
+        converted[name if isinstance(name, str) else json.dumps(name)] = _part(
+            item, item_type, files, place
+        )
+    return converted
 
 
-def _int(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]+\s*", value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool):
-        raise _Unfit
+def _pair(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
+    if isinstance(value, dict):
+        sides = {str(key).lower(): item for key, item in value.items()}
+    elif isinstance(value, (list, tuple)) and len(value) == 2:
+        sides = dict(zip(("left", "right"), value, strict=True))
+    else:
+        sides = {}
+    if sides.keys() != {"left", "right"}:
+        raise Unfit(': write two values, or {"left": …, "right": …}')
+    return {
+        "left": _part(sides["left"], wanted.left_type, files, ".left"),
+        "right": _part(sides["right"], wanted.right_type, files, ".right"),
+    }
+
+
+def _struct(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unfit(f": write it as a dict of {_members(wanted)}")
+    members = wanted.members or {}
+    if unknown := sorted(str(name) for name in value if name not in members):
+        raise Unfit(f": {wanted} has no member `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
+    missing = [name for name, one in members.items() if not one.optional and name not in value]
+    if missing:
+        raise Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
+    return {name: _part(item, members[name], files, f".{name}") for name, item in value.items()}
+
+
+def _members(wanted: Any) -> str:
+    return ", ".join(f"{name} ({one})" for name, one in (wanted.members or {}).items())
+
+
+def _part(value: Any, wanted: Any, files: Files, place: str) -> Any:
+    """A member of a compound value; a misfit tells where in it."""
     try:
-        return operator.index(value)
-    except TypeError:
-        raise _Unfit from None
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise _Unfit
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise _Unfit from None
-    if not math.isfinite(number):
-        raise _Unfit(": it must be finite")
-    return number
-
-
-def _compound(value: Any, wanted: Any) -> Any:
-    """A map, pair or struct: given as such, or as JSON text."""
-    import WDL
-
-    try:
-        if isinstance(value, str):
-            value = json.loads(value)
-        WDL.Value.from_json(wanted, value)
-        json.dumps(value)
-    except (ValueError, TypeError, WDL.Error.InputError) as error:
-        raise _Unfit(f": {error}") from None
-    return value
-
-
-def _at(where: str, message: str) -> str:
-    return f"{where}: {message}" if where else message
+        return _convert(value, wanted, files)
+    except Unfit as unfit:
+        said = str(unfit)
+        if said.startswith("; at "):
+            raise Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
+        raise Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_takeda.backends.healthomics.value_types import Type
 from snakemake_executor_takeda.values import TakedaError
 
 
@@ -22,6 +22,8 @@ class Input:
     required: bool
     """False where the type is optional or a default is declared."""
     description: str = ""
+    default: str | None = None
+    """The default as the WDL writes it, None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Output:
     """One output of a workflow."""
 
     name: str
-    type: Any
+    type: Type
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,37 @@ class Workflow:
     path: Path
     name: str
     inputs: Mapping[str, Input]
+    """Its own, in the order of the file, and those of calls that it requires, as `call.input`."""
     outputs: Mapping[str, Output]
     document: Any = field(repr=False, compare=False)
     """The `WDL.Tree.Document`, its imports loaded and type-checked."""
+    nested: Mapping[str, Input] = field(default_factory=dict)
+    """Optional inputs of its calls, as `call.input` or `call.call.input`, where it lets them be set."""
+
+    @property
+    def version(self) -> str:
+        """Of the language: `1.0`, `1.1`, `1.2`, `development` or `draft-2`."""
+        return str(self.document.effective_wdl_version)
+
+    @property
+    def description(self) -> str:
+        """What the workflow's `meta` says of it, on one line."""
+        return _description(str(self.document.workflow.meta.get("description") or ""))
+
+    def find_output(self, name: str) -> Output | None:
+        """The output that a rule means by a name, in which a word of Python ends with `_`."""
+        return self.outputs.get(name) or self.outputs.get(name.removesuffix("_"))
+
+    def find(self, name: str) -> Input | None:
+        """The input that a rule means by a name.
+
+        A dot is no part of a keyword: `align__threads` is `align.threads`. Nor is a word of Python or
+        Snakemake: `count_` is `count`.
+        """
+        every = {**self.nested, **self.inputs}
+        dotted = name.replace("__", ".")
+        spellings = (name, dotted, name.removesuffix("_"), dotted.removesuffix("_"))
+        return next((every[one] for one in spellings if one in every), None)
 
 
 def load(path: Path) -> Workflow:
@@ -62,44 +93,50 @@ def load(path: Path) -> Workflow:
         WDL.Error.ValidationError,
         WDL.Error.MultipleValidationErrors,
     ) as error:
-        raise TakedaError(f"{path.name} is not valid WDL\n" + _findings(error)) from error
+        found = _findings(error)
+        listing = "\n".join(f"  {one}" for one in found)
+        said = f": {found[0]}" if len(found) == 1 else f"\n{listing}"
+        raise TakedaError(f"{path.name} is not valid WDL{said}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise TakedaError(f"{path} cannot be read: {error}") from error
     workflow = document.workflow
     if workflow is None:
-        raise TakedaError(
-            f"{path} holds no workflow, only tasks; add `workflow … {{ call … }}` around the task"
+        advice = (
+            "only tasks; add `workflow … { call … }` around the task"
+            if document.tasks
+            else "no task either; hand off the file that imports it"
         )
+        raise TakedaError(f"{path} holds no workflow, {advice}")
     required = {binding.name for binding in workflow.required_inputs}
-    # Names with a dot are inputs of calls, and `_runtime` is miniwdl's own: no part of a signature.
-    unbound = sorted(name for name in required if "." in name)
-    if unbound:
-        raise TakedaError(
-            f"{_position(workflow.pos)}: workflow {workflow.name} leaves the call input "
-            f"{', '.join(unbound)} open; declare it as an input of the workflow and pass it on"
-        )
-    inputs = {
-        binding.name: Input(
-            binding.name,
+    _refuse_open_calls(workflow, sorted(name for name in required if "." in name))
+    inputs: dict[str, Input] = {}
+    nested: dict[str, Input] = {}
+    for binding in workflow.available_inputs:
+        name = binding.name
+        # `_runtime` and the like are miniwdl's own: no part of a signature.
+        if name.rpartition(".")[2].startswith("_"):
+            continue
+        declared = Input(
+            name,
             binding.value.type,
-            binding.name in required,
+            name in required,
+            _description(workflow.parameter_meta.get(name)),
+            None if binding.value.expr is None else str(binding.value.expr),
+        )
+        if "." not in name or declared.required:
+            inputs[name] = declared
+        elif _shut_at(workflow, name) is None:
+            nested[name] = declared
+    outputs = {
+        binding.name: Output(
+            binding.name,
+            value_type(binding.value),
             _description(workflow.parameter_meta.get(binding.name)),
         )
-        for binding in workflow.available_inputs
-        if "." not in binding.name and not binding.name.startswith("_")
-    }
-    outputs = {
-        binding.name: Output(binding.name, binding.value)
         for binding in workflow.effective_outputs
         if "." not in binding.name
     }
-    return Workflow(
-        path,
-        workflow.name,
-        dict(sorted(inputs.items())),
-        dict(sorted(outputs.items())),
-        document,
-    )
+    return Workflow(path, workflow.name, inputs, outputs, document, nested)
 
 
 def documents(document: Any) -> Iterator[Any]:
@@ -114,12 +151,74 @@ def documents(document: Any) -> Iterator[Any]:
             queue.extend(imported.doc for imported in one.imports)
 
 
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """` Did you mean …?` for the nearest word, or the list of the words there are."""
-    known = sorted(words)
-    if close := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
-        return f" Did you mean `{close[0]}`?"
-    return f" There are: {', '.join(known)}." if known else " There are none."
+def value_type(wanted: Any) -> Type:
+    """A `WDL.Type.Base` in terms that every language has."""
+    import WDL
+
+    kinds = WDL.Type
+    kind = next(
+        (word for word, one in _KINDS.items() if isinstance(wanted, getattr(kinds, one))), "any"
+    )
+    members = {}
+    if kind == "record":
+        members = {name: value_type(one) for name, one in (wanted.members or {}).items()}
+    items = () if kind == "record" else tuple(value_type(one) for one in wanted.parameters)
+    return Type(kind, str(wanted), wanted.optional, items, members)
+
+
+_KINDS = {
+    "file": "File",
+    "directory": "Directory",
+    "array": "Array",
+    "map": "Map",
+    "pair": "Pair",
+    "record": "StructInstance",
+    "boolean": "Boolean",
+    "int": "Int",
+    "float": "Float",
+    "string": "String",
+}
+"""Kind of a type → the name of its class in `WDL.Type`."""
+
+
+def _refuse_open_calls(workflow: Any, names: list[str]) -> None:
+    shut = {name: _shut_at(workflow, name) for name in names}
+    found = [name for name, where in shut.items() if where is not None]
+    if found:
+        raise TakedaError(
+            f"{_position(workflow.pos)}: workflow {workflow.name} leaves the call input "
+            f"{', '.join(found)} open; declare it as an input of the workflow and pass it on, "
+            "or write `meta { allowNestedInputs: true }` in it"
+        )
+
+
+def _shut_at(workflow: Any, name: str) -> Any:
+    """The first workflow on the way to `call.….input` that does not let inputs of its calls be set
+    from outside. WDL 1.0 has no such rule; since 1.1 it is said in `meta`, since 1.2 in `hints`."""
+    import WDL
+
+    at = workflow
+    for call in name.split(".")[:-1]:
+        said = [at.meta, getattr(at, "hints", None) or {}]
+        words = ("allowNestedInputs", "allow_nested_inputs")
+        allowed = any(str(one.get(word)).lower() == "true" for one in said for word in words)
+        if at.effective_wdl_version not in ("draft-2", "1.0") and not allowed:
+            return at
+        callee = next((one.callee for one in _calls(at) if one.name == call), None)
+        if not isinstance(callee, WDL.Tree.Workflow):
+            return None
+        at = callee
+    return None
+
+
+def _calls(section: Any) -> Iterator[Any]:
+    import WDL
+
+    for one in section.body:
+        if isinstance(one, WDL.Tree.Call):
+            yield one
+        elif isinstance(one, WDL.Tree.WorkflowSection):
+            yield from _calls(one)
 
 
 async def _read_local_source(uri: str, path: list[str], importer: Any) -> Any:
@@ -132,26 +231,27 @@ async def _read_local_source(uri: str, path: list[str], importer: Any) -> Any:
     return await WDL.read_source_default(uri, path, importer)
 
 
-def _findings(error: Any) -> str:
+def _findings(error: Any) -> list[str]:
+    """One line for each mistake, with its file and line."""
     nested = getattr(error, "exceptions", None)
     if nested:
-        return "\n".join(_findings(one) for one in nested)
+        return [line for one in nested for line in _findings(one)]
     message = " ".join(str(error).split())
     cause = error.__cause__
-    if cause is not None and hasattr(cause, "pos"):
+    if cause is not None and (hasattr(cause, "pos") or getattr(cause, "exceptions", None)):
         return _findings(cause)
     if isinstance(cause, TakedaError):
-        return f"  {cause}"
-    if isinstance(cause, OSError):
+        message = str(cause)
+    elif isinstance(cause, OSError):
         message += f": {cause.strerror or cause}"
-    return f"  {_position(error.pos)}: {message}"
+    return [f"{_position(error.pos)}: {message}"]
 
 
 def _position(pos: Any) -> str:
     path = os.path.relpath(pos.abspath) if pos.abspath.startswith("/") else pos.abspath
     if path.startswith("../.."):
         path = pos.abspath
-    return f"{path}:{pos.line}"
+    return f"{path}:{pos.line}" if pos.line else path
 
 
 def _description(meta: Any) -> str:

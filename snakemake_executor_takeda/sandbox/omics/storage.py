@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.sandbox.services import Context
@@ -23,3 +24,24 @@ def sandbox_s3(context: Context) -> S3Client:
         aws_secret_access_key=context.environment.get("AWS_SECRET_ACCESS_KEY", "sandbox"),
         config=Config(s3={"addressing_style": "path"}),
     )
+
+
+def bucket_exists(context: Context, uri: str) -> bool:
+    from botocore.exceptions import ClientError
+
+    bucket = uri.removeprefix("s3://").partition("/")[0]
+    try:
+        sandbox_s3(context).head_bucket(Bucket=bucket)
+    except ClientError:
+        return False
+    return True
+
+
+def remove(context: Context, uris: Iterable[str]) -> None:
+    """Delete objects; one that is not there is no error. Raises ClientError."""
+    from snakemake_executor_takeda.backends.aws import split_s3_uri
+
+    s3 = sandbox_s3(context)
+    for uri in uris:
+        bucket, key = split_s3_uri(uri)
+        s3.delete_object(Bucket=bucket, Key=key)

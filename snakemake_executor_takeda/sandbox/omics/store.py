@@ -21,6 +21,7 @@ create index if not exists omics_by_parent on omics_records (kind, parent, numbe
 create table if not exists omics_requests (
     operation text not null, token text not null, digest text not null, key text not null,
     primary key (operation, token));
+create table if not exists omics_free_ids (kind text not null, id text not null);
 """
 
 
@@ -39,11 +40,26 @@ class Store:
             self._connection.close()
 
     def new_id(self, kind: str) -> str:
-        """Seven digits, as HealthOmics has them, that no record of this kind bears."""
+        """Seven digits, as HealthOmics has them, that no record of this kind bears.
+
+        An id that `free_id` gave back is used again before any new one.
+        """
+        with self._lock:
+            freed = self._connection.execute(
+                "delete from omics_free_ids where rowid in (select rowid from omics_free_ids"
+                " where kind = ? order by rowid limit 1) returning id",
+                (kind,),
+            ).fetchone()
+        if freed is not None:
+            return str(freed[0])
         while True:
             number = str(1_000_000 + secrets.randbelow(9_000_000))
             if self.get(kind, number) is None:
                 return number
+
+    def free_id(self, kind: str, number: str) -> None:
+        with self._lock:
+            self._connection.execute("insert into omics_free_ids values (?, ?)", (kind, number))
 
     def insert(self, kind: str, key: str, body: Mapping[str, Any], parent: str = "") -> bool:
         """False where there is one of this key."""
@@ -96,6 +112,15 @@ class Store:
 
     def records(self, kind: str, parent: str | None = None) -> list[Record]:
         return [body for _, body in self.numbered(kind, parent)]
+
+    def count(self, kind: str, parent: str | None = None) -> int:
+        with self._lock:
+            row = self._connection.execute(
+                "select count(*) from omics_records where kind = ?1"
+                " and (?2 is null or parent = ?2)",
+                (kind, parent),
+            ).fetchone()
+        return int(row[0])
 
     def remember(self, operation: str, token: str, digest: str, key: str) -> tuple[str, str]:
         """Digest and key of the first request with this token, which is this one if there was none."""

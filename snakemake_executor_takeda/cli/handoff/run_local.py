@@ -1,4 +1,4 @@
-"""`takeda handoff`: WDL workflows outside AWS."""
+"""`takeda handoff run-local`: the workflow of a rule on this machine, by the same mapping."""
 
 from __future__ import annotations
 
@@ -7,47 +7,55 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from snakemake_executor_takeda.cli.handoff import local_runs
+from snakemake_executor_takeda.cli.handoff.workflows import open_local
 from snakemake_executor_takeda.cli.terminal import positive
+from snakemake_executor_takeda.sandbox.plain_path import plain
 from snakemake_executor_takeda.values import File, NamedFiles, TakedaError
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.backends.healthomics.outputs import Delivery
+    from snakemake_executor_takeda.backends.healthomics.definition import Delivery
 
 
 _DRAFT = ".takeda-handoff-"
 
 
-def register(subparsers: argparse._SubParsersAction[Any]) -> None:
-    parser = subparsers.add_parser(
-        "handoff",
-        help="run the workflows that rules hand off",
-        description="The WDL workflows that rules hand off to HealthOmics, on this machine.",
-        epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
-        "--output vcf calls.vcf",
-    )
-    commands = parser.add_subparsers(dest="handoff_command", required=True, metavar="COMMAND")
+def register(commands: argparse._SubParsersAction[Any]) -> None:
     local = commands.add_parser(
         "run-local",
-        help="run a WDL workflow on this machine",
-        description="Run a WDL workflow on this machine with the inputs and outputs of a rule, "
-        "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE.",
+        help="run a workflow on this machine",
+        description="Run a workflow on this machine with the inputs and outputs of a rule, "
+        "as HealthOmics would run it. NAME=VALUE may be written for NAME VALUE. A compound value "
+        "is given as JSON, or as Python writes it.",
         epilog="example: takeda handoff run-local call.wdl --input bams a.bam b.bam "
         "--param ploidy 1 --output vcf calls.vcf",
     )
-    local.add_argument("wdl", type=Path, metavar="WDL", help="the workflow's file")
+    local.add_argument(
+        "workflow", metavar="WORKFLOW", help="its file, or git+URL@REVISION#PATH as a rule names it"
+    )
     named = {"action": "append", "nargs": "+", "default": []}
     local.add_argument("--input", metavar=("NAME", "PATH"), help="files of one input", **named)
     local.add_argument("--param", metavar=("NAME", "VALUE"), help="value(s) of one input", **named)
+    local.add_argument(
+        "--input-json",
+        metavar="FILE",
+        help="values by input name, as a JSON file or text; --input and --param come before them",
+    )
     local.add_argument(
         "--output", metavar=("NAME", "PATH"), help="where the files of one output go", **named
     )
     local.add_argument(
         "--output-dir", metavar=("NAME", "PATH"), help="the same for a directory", **named
+    )
+    local.add_argument(
+        "--handoff-outputs",
+        metavar="JSON",
+        help="globs by output name, of a workflow that does not name its outputs",
     )
     local.add_argument(
         "--cores", type=positive, metavar="N", help="cores for all tasks (default: all)"
@@ -61,42 +69,57 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     local.add_argument(
         "--run-dir", type=Path, metavar="DIR", help="keep logs and intermediate files here"
     )
-    local.add_argument("--verbose", action="store_true", help="show miniwdl's progress")
+    local.add_argument(
+        "--profile", metavar="NAMES", help="profile(s) of a Nextflow pipeline, with commas"
+    )
+    local.add_argument("--verbose", action="store_true", help="show the engine's progress")
+    # One line: the usage of all options would hide the mistake.
+    local.error = _usage_error(local)
     local.set_defaults(run=_run_local, parser=local)
 
 
+def _usage_error(parser: argparse.ArgumentParser) -> Callable[[str], NoReturn]:
+    def error(message: str) -> NoReturn:
+        parser.exit(2, f"{parser.prog}: error: {message}; see `{parser.prog} --help`\n")
+
+    return error
+
+
 def _run_local(args: argparse.Namespace) -> int:
-    from snakemake_executor_takeda.backends.healthomics import outputs, parameters, wdl
-    from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed, run_workflow
+    from snakemake_executor_takeda.backends.healthomics import files, input_json, produced_files
+    from snakemake_executor_takeda.backends.healthomics.mistakes import refuse
+    from snakemake_executor_takeda.sandbox.wdl_run import WorkflowFailed
 
     inputs = [
-        NamedFiles(name, tuple(_local_file(path) for path in paths), is_list=len(paths) != 1)
+        NamedFiles(name, tuple(File(path, None) for path in paths if path), len(paths) != 1)
         for name, paths in _pairs(args.parser, args.input, "--input", least=0)
     ]
-    params = {
-        name: values[0] if len(values) == 1 else values
-        for name, values in _pairs(args.parser, args.param, "--param")
-    }
+    words = _pairs(args.parser, args.param, "--param", least=0)
     wanted = _wanted_outputs(args)
-    workflow = wdl.load(args.wdl)
-    given = parameters.build_parameters(
-        workflow, inputs, params, address=lambda file: str(Path(file.path).resolve())
+    workflow = open_local(args.workflow, "run-local")
+    patterns = produced_files.read_patterns(args.handoff_outputs)
+    given, mistakes = workflow.parameters(
+        inputs,
+        {name: workflow.from_words(name, values) for name, values in words},
+        files=files.LocalFiles(),
+        where="",
+        defaults=input_json.read(
+            args.input_json, workflow.name, [Path.cwd(), workflow.path.parent]
+        ),
     )
-    outputs.check_outputs(workflow, wanted)
-    with _interruptible(), _run_directory(args.run_dir, wanted) as run_dir:
+    refuse([*mistakes, *workflow.output_mistakes(wanted, "", patterns)])
+    wish = local_runs.Wish(args.runner, args.cores, args.verbose, args.profile)
+    with _interruptible(), _run_directory(args, wanted) as run_dir:
         try:
-            produced = run_workflow(
-                workflow,
-                given,
-                run_dir,
-                runner=args.runner,
-                cores=args.cores,
-                verbose=args.verbose,
-            )
+            produced = local_runs.run(workflow, given, run_dir, wish)
         except WorkflowFailed as failure:
             _show(workflow.path, failure.task, failure.reason, failure.log_tail)
             return 1
-        deliveries = outputs.match_outputs(workflow, wanted, produced)
+        try:
+            deliveries = workflow.match_outputs(wanted, produced, "", patterns)
+        except TakedaError as error:
+            where = "is gone; --run-dir DIR keeps it" if args.run_dir is None else args.run_dir
+            raise TakedaError(f"{error}\nthe run's directory: {where}") from None
         for delivery in deliveries:
             may_move = args.run_dir is None and _movable(delivery, deliveries, run_dir)
             _place(delivery, move=may_move)
@@ -142,14 +165,6 @@ def _wanted_outputs(args: argparse.Namespace) -> list[NamedFiles]:
     return wanted
 
 
-def _local_file(path: str) -> File:
-    if "://" in path:
-        raise TakedaError(f"{path} is not on this machine; run-local reads local files only")
-    if not Path(path).exists():
-        raise TakedaError(f"there is no input file {path}")
-    return File(path, None, Path(path).is_dir())
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """SIGTERM and SIGHUP end the command as Ctrl-C does: tasks ended, directories removed."""
@@ -166,26 +181,41 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def _run_directory(kept: Path | None, wanted: Sequence[NamedFiles]) -> Iterator[Path]:
-    """Beside the first output, so that outputs can be moved to their place within a file system."""
+def _run_directory(args: argparse.Namespace, wanted: Sequence[NamedFiles]) -> Iterator[Path]:
+    """Beside the first output, so that outputs can be moved to their place within a file system.
+
+    Tasks see it by a plain path: commands that leave `~{bam}` unquoted are right on HealthOmics.
+    """
+    # A container has plain paths of its own.
+    seen_by = plain if args.runner == "process" else nullcontext
+    kept: Path | None = args.run_dir
     if kept is not None:
         if kept.exists() and any(kept.iterdir()):
             raise TakedaError(f"--run-dir {kept} is not empty; name a new directory")
-        yield kept.absolute()
+        kept.mkdir(parents=True, exist_ok=True)
+        with seen_by(kept.absolute()) as seen:
+            yield seen
         return
     beside = Path(wanted[0].files[0].path).absolute().parent
     beside.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=beside))
     try:
-        yield made / "run"
+        with seen_by(made) as seen:
+            yield seen / "run"
     finally:
         shutil.rmtree(made, ignore_errors=True)
 
 
 def _movable(delivery: Delivery, deliveries: Sequence[Delivery], run_dir: Path) -> bool:
     """True for what the run made and no other output holds or is part of; the rest is copied."""
+    if delivery.content is not None:
+        return False
     source = Path(delivery.source).resolve()
-    others = [Path(one.source).resolve() for one in deliveries if one is not delivery]
+    others = [
+        Path(one.source).resolve()
+        for one in deliveries
+        if one is not delivery and one.content is None
+    ]
     return source.is_relative_to(run_dir.resolve()) and not any(
         source.is_relative_to(other) or other.is_relative_to(source) for other in others
     )
@@ -201,7 +231,9 @@ def _place(delivery: Delivery, *, move: bool) -> None:
     draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=target.parent))
     try:
         fresh = draft / target.name
-        if move:
+        if delivery.content is not None:
+            fresh.write_bytes(delivery.content)
+        elif move:
             shutil.move(source, fresh)
         elif delivery.is_directory:
             shutil.copytree(source, fresh)
@@ -215,7 +247,8 @@ def _place(delivery: Delivery, *, move: bool) -> None:
 
 
 def _show(path: Path, task: str, reason: str, log_tail: Sequence[str]) -> None:
-    print(f"takeda: {path}: task {task}: {reason}", file=sys.stderr)
+    what = f"task {task}: {reason}" if task else reason
+    print(f"takeda: {path}: {what}", file=sys.stderr)
     if log_tail:
         print("last lines of its standard error:", file=sys.stderr)
         for line in log_tail:
