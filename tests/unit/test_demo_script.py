@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def tree(tmp_path: Path) -> Path:
 
 def said(tree: Path) -> list[str]:
     return (tree / "log").read_text().splitlines() if (tree / "log").exists() else []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_ignored() -> Iterator[None]:
+    """What runs under `nohup` or a shell's `&` ignores signals, and so would the script."""
+    ignored = [
+        number
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+        if signal.getsignal(number) == signal.SIG_IGN
+    ]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def start(tree: Path, *words: str) -> subprocess.Popen[bytes]:
