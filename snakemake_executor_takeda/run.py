@@ -29,7 +29,7 @@ from snakemake_executor_takeda.interrupts import one_interrupt
 from snakemake_executor_takeda.ledger import Ledger
 from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.summary import Summary
-from snakemake_executor_takeda.retrying import Resubmit, next_step
+from snakemake_executor_takeda.retrying import History, Resubmit, next_step
 from snakemake_executor_takeda.values import (
     Accepted,
     FailureKind,
@@ -70,8 +70,10 @@ class OpenJob:
     has_ended: bool = False
     """Its end is written down; Snakemake may not have heard of it yet."""
     reported: bool = False
-    failures: dict[str, Counter[FailureKind]] = field(default_factory=dict)
-    """How often it failed quietly, by target and kind."""
+    history: History = field(default_factory=History)
+    """How it failed quietly."""
+    given_up: str = ""
+    """Which budget was spent when it failed for good."""
 
     def info(self) -> SubmittedJobInfo:
         return SubmittedJobInfo(self.job, self.external_id)
@@ -257,7 +259,10 @@ class Run:
             else:
                 words = "; ".join(f"{uri}: {problem}" for uri, problem in absent.items())
                 reason = f"it ended well, but its outputs could not be looked up: {words}"
-                failures[task_id] = replace(outcomes[task_id], kind=FailureKind.LOST, reason=reason)
+                # It has run well: to send it again would do it twice.
+                failures[task_id] = replace(
+                    outcomes[task_id], kind=FailureKind.LOST, reason=reason, permanent=True
+                )
         return failures
 
     def _settle(self, outcomes: Mapping[str, Outcome]) -> None:
@@ -286,7 +291,8 @@ class Run:
             self._event("succeeded", open_job, {**known, "outputs": made})
         else:
             told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-            self._event("failed", open_job, {**known, **told, "log": outcome.log_location})
+            told |= {"log": outcome.log_location, "given_up": open_job.given_up}
+            self._event("failed", open_job, {**known, **told})
 
     def _report(self) -> None:
         """The reporting thread."""
@@ -342,19 +348,18 @@ class Run:
 
     def _sent_again(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> bool:
         target, spec = placement.target, open_job.ready.job
-        failures = open_job.failures.setdefault(target.name, Counter())
-        if outcome.kind:
-            failures[outcome.kind] += 1
         step = next_step(
             outcome,
             target,
+            open_job.history,
             fallback=self._fallback_of(spec, target),
-            failures=failures,
-            budget=self._workflow.executor_settings.interruptions,
+            interruptions=self._workflow.executor_settings.interruptions,
             mem_mb=spec.shape.mem_mb,
         )
         if not isinstance(step, Resubmit):
+            open_job.given_up = step.reason
             return False
+        open_job.history = open_job.history.with_failure(target.name, outcome, open_job.external_id)
         self._event("interrupted", open_job, {"kind": outcome.kind, "reason": outcome.reason})
         self._summary.sent_again(spec, placement)
         self._logger.info(
@@ -365,7 +370,8 @@ class Run:
         reason = f"sent again after: {step.reason}"
         open_job.placement = self._as_of(spec, Placement(self._targets[step.target], (reason,)))
         open_job.external_id, open_job.started = None, False
-        more = {} if step.mem_mb is None else {"resources": {"mem_mb": step.mem_mb}}
+        more: dict[str, Any] = {} if step.mem_mb is None else {"resources": {"mem_mb": step.mem_mb}}
+        more["delay_seconds"] = round(step.delay_seconds, 1)
         self._event("resubmitted", open_job, {"reason": reason, **more})
         again = replace(open_job.ready, placement=open_job.placement)
         if step.mem_mb is not None:
@@ -385,7 +391,9 @@ class Run:
 
     def _report_failure(self, open_job: OpenJob, outcome: Outcome) -> None:
         target = open_job.placement.target if open_job.placement else None
-        message = failure_text(target, open_job.external_id, outcome)
+        message = failure_text(
+            target, open_job.external_id, outcome, open_job.history, open_job.given_up
+        )
         if open_job.job.is_group():
             # Snakemake drops the message of a failed group.
             self._logger.error(message)
@@ -737,8 +745,15 @@ class Run:
                 self._logger.error(f"takeda: {error}")
 
 
-def failure_text(target: Target | None, external_id: str | None, outcome: Outcome) -> str:
-    """A failure that explains itself: kind, reason, last log lines, where the log is, what to do."""
+def failure_text(
+    target: Target | None,
+    external_id: str | None,
+    outcome: Outcome,
+    history: History = History(),  # noqa: B008 - frozen
+    given_up: str = "",
+) -> str:
+    """A failure that explains itself: kind, reason, last log lines, where the log is, how the job
+    failed before and why it is not sent again, what to do."""
     where = f" on {target.name}" if target else ""
     who = f" ({external_id})" if external_id else ""
     code = f", exit code {outcome.exit_code}" if outcome.exit_code is not None else ""
@@ -750,6 +765,10 @@ def failure_text(target: Target | None, external_id: str | None, outcome: Outcom
     for what, key in (("log in the console", "log_url"), ("job in the console", "job_url")):
         if key in outcome.detail:
             lines.append(f"{what}: {outcome.detail[key]}")
+    if history.failures:
+        lines += ["it was sent again after:", *(f"    {line}" for line in history.lines())]
+    if given_up:
+        lines.append(f"not sent again: {given_up}")
     if outcome.advice:
         lines.append(f"what to do: {outcome.advice}")
     return "\n".join(lines)

@@ -108,21 +108,34 @@ class JobSpec:
     is_group: bool = False
     rules: tuple[str, ...] = ()
     """Names of the rules in it: one, or several for a group job."""
+    identity: str = ""
+    """Equal for jobs that make the same files by the same rules; empty where nobody asks."""
+    fingerprint: str = ""
+    """Equal for jobs that do the same with the same: code, params, inputs, container."""
 
 
 @dataclass(frozen=True)
 class RetryRules:
     """How often a target's failures that are not the job's doing are repeated quietly, before the
-    user's `retries` hears of them. Counts are per job and target."""
+    user's `retries` hears of them. Counts are per job and target, but for `total`."""
 
     interruptions: int | None = None
     """Losses of the node before the fallback takes over; None for the run's `--takeda-interruptions`."""
+    node_failure: int | None = None
+    """Nodes that fail by themselves, rather than being taken; None: `interruptions` counts them too."""
+    no_capacity: int = 20
+    """Where there is no fallback, which is used at once otherwise. After growing pauses."""
     image: int = 4
     """Failed pulls of the image, repeated after growing pauses."""
+    lost: int = 2
+    """Jobs that the service has forgotten, or would not take for want of an answer."""
+    timeout: int = 0
     memory_factor: float = 1.0
     """By what the memory grows after a job ran out of it; 1 leaves that to the user's `retries`."""
     memory_times: int = 0
     memory_up_to_mb: int | None = None
+    total: int = 30
+    """Most submissions of a job, over all targets and kinds, the first one included."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +212,20 @@ class Accepted:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """A submission of a controller that is gone, as the ledger has it, with tasks that have not ended.
+
+    Of its jobs only what it takes to watch and to end them is known: no argv, no inputs, no outputs."""
+
+    submission: Submission
+    accepted: Accepted | None
+    """None where the service's answer was not written down: it may have come through or not."""
+    open_task_ids: frozenset[str]
+    intent_at: float
+    """Unix time at which it was written down, before the call."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a task ended; `kind` is None for success."""
 
@@ -212,7 +239,7 @@ class Outcome:
     advice: str = ""
     """What to change, in one sentence."""
     permanent: bool = False
-    """The service's words leave no hope that the same thing, sent again, would end otherwise."""
+    """Not to be sent again by itself: the same thing would end as before, or may have been done."""
     wall_seconds: float | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the event log: nodes, instance type, memory peak. `log_url` and `job_url` are pages of

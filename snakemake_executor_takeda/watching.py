@@ -236,5 +236,6 @@ class Lane(threading.Thread):
 
 
 def _all_lost(active: list[Active], reason: str) -> list[Update]:
-    outcome = Outcome(FailureKind.LOST, reason=reason)
+    # It may still run: to send it again would do it twice.
+    outcome = Outcome(FailureKind.LOST, reason=reason, permanent=True)
     return [Update(task_id, outcome) for one in active for task_id in one.open_task_ids]

@@ -1,114 +1,315 @@
-"""Outcome → next step."""
+"""Outcome, history and policy → next step."""
+
+import random
+from dataclasses import replace
 
 import pytest
 
-from snakemake_executor_takeda.retrying import Report, Resubmit, next_step
+from snakemake_executor_takeda.retrying import (
+    HERD_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    Failure,
+    History,
+    Report,
+    Resubmit,
+    next_step,
+)
 from snakemake_executor_takeda.values import FailureKind, Outcome, RetryRules, Target
 
 SPOT = Target("batch-spot", "batch")
-REPEATED = {
-    FailureKind.INTERRUPTED,
-    FailureKind.NODE_FAILURE,
-    FailureKind.NO_CAPACITY,
-    FailureKind.IMAGE,
-}
+K = FailureKind
+NODE_LOST = (K.INTERRUPTED, K.NODE_FAILURE)
+PLENTY = 1000
 
 
-def step(kind, count=1, *, target=SPOT, fallback="batch-od", budget=2, mem_mb=1000, more=None):
-    return next_step(
-        Outcome(kind),
-        target,
-        fallback=fallback,
-        failures={kind: count, **(more or {})},
-        budget=budget,
-        mem_mb=mem_mb,
-        jitter=lambda: 0.0,
+def failed(*kinds, target="batch-spot", reason="words"):
+    history = History()
+    for kind in kinds:
+        history = history.with_failure(target, Outcome(kind, reason))
+    return history
+
+
+def step(kind, count=1, *, rules=None, fallback="batch-od", earlier=(), mem_mb=1000, **more):
+    """What follows the failure of this kind that is the `count`th on the target."""
+    more = {"interruptions": 2, "jitter": lambda: 0.0, "permanent": False} | more
+    outcome = Outcome(kind, "words", permanent=more.pop("permanent"))
+    target = replace(SPOT, retry=rules or RetryRules(total=PLENTY))
+    history = failed(*earlier, *[kind] * (count - 1))
+    return next_step(outcome, target, history, fallback=fallback, mem_mb=mem_mb, **more)
+
+
+def fate(kind, rules, fallback, most=200):
+    """How often it is sent again to its target, and then: the fallback's name, or `report`."""
+    for count in range(1, most):
+        one = step(kind, count, rules=replace(rules, total=PLENTY), fallback=fallback)
+        if isinstance(one, Report):
+            return count - 1, "report"
+        if one.target != "batch-spot":
+            return count - 1, one.target
+    raise AssertionError(f"{kind} is repeated for ever")
+
+
+DEFAULTS = RetryRules()
+TABLE = [
+    # kind, rules, repeats with a fallback, then, repeats without one (then it is reported)
+    *((kind, DEFAULTS, 0, "report", 0) for kind in (K.USER, K.CONFIGURATION, K.TIMEOUT)),
+    (K.OUT_OF_MEMORY, DEFAULTS, 0, "report", 0),
+    (K.INTERRUPTED, DEFAULTS, 2, "batch-od", 10),
+    (K.NODE_FAILURE, DEFAULTS, 2, "batch-od", 10),
+    (K.NO_CAPACITY, DEFAULTS, 0, "batch-od", 20),
+    (K.IMAGE, DEFAULTS, 4, "report", 4),
+    (K.LOST, DEFAULTS, 2, "report", 2),
+    *((kind, RetryRules(interruptions=0), 0, "batch-od", 0) for kind in NODE_LOST),
+    *((kind, RetryRules(interruptions=1), 1, "batch-od", 5) for kind in NODE_LOST),
+    *((kind, RetryRules(interruptions=7), 7, "batch-od", 35) for kind in NODE_LOST),
+    (K.INTERRUPTED, RetryRules(interruptions=3, node_failure=1), 3, "batch-od", 15),
+    (K.NODE_FAILURE, RetryRules(interruptions=3, node_failure=1), 1, "batch-od", 5),
+    (K.NODE_FAILURE, RetryRules(node_failure=0), 0, "batch-od", 0),
+    *((K.NO_CAPACITY, RetryRules(no_capacity=n), 0, "batch-od", n) for n in (0, 1, 3)),
+    *((K.IMAGE, RetryRules(image=n), n, "report", n) for n in (0, 1, 3)),
+    *((K.LOST, RetryRules(lost=n), n, "report", n) for n in (0, 1, 3)),
+    *((K.TIMEOUT, RetryRules(timeout=n), n, "report", n) for n in (0, 1, 3)),
+    *(
+        (K.OUT_OF_MEMORY, RetryRules(memory_factor=2, memory_times=n), n, "report", n)
+        for n in (0, 1, 3)
+    ),
+    # A kind's budget is its own.
+    *(
+        (kind, RetryRules(9, 9, 9, 9, 9, 9, 2.0, 9), 0, "report", 0)
+        for kind in (K.USER, K.CONFIGURATION)
+    ),
+]
+
+
+def test_every_kind_is_in_the_table():
+    assert {kind for kind, *_ in TABLE} == set(FailureKind)
+
+
+@pytest.mark.parametrize(("kind", "rules", "repeats", "then", "repeats_alone"), TABLE)
+def test_each_kind_has_its_budget(kind, rules, repeats, then, repeats_alone):
+    assert fate(kind, rules, "batch-od") == (repeats, then)
+    assert fate(kind, rules, None) == (repeats_alone, "report")
+
+
+def test_a_success_and_what_is_the_jobs_own_doing_have_nothing_to_tell_of_budgets():
+    for kind in (None, K.USER, K.CONFIGURATION, K.TIMEOUT, K.OUT_OF_MEMORY):
+        if kind:
+            assert step(kind) == Report()
+    assert next_step(
+        Outcome(), SPOT, History(), fallback=None, interruptions=2, mem_mb=None
+    ) == Report("")
+
+
+def test_a_lost_node_is_sent_again_within_the_budget_and_the_third_goes_to_the_fallback():
+    for kind in NODE_LOST:
+        steps = [step(kind, count) for count in (1, 2, 3)]
+        assert [one.target for one in steps] == ["batch-spot", "batch-spot", "batch-od"]
+        assert steps[2].reason == f"{kind} 3 times on batch-spot"
+
+
+def test_all_ways_to_lose_a_node_draw_on_one_budget_unless_they_have_two():
+    lost = (K.NODE_FAILURE, K.NODE_FAILURE)
+    assert step(K.INTERRUPTED, earlier=lost).target == "batch-od"
+    apart = RetryRules(interruptions=1, node_failure=2)
+    assert step(K.INTERRUPTED, earlier=lost, rules=apart).target == "batch-spot"
+    assert step(K.NODE_FAILURE, earlier=lost, rules=apart).target == "batch-od"
+
+
+def test_what_happened_on_another_target_does_not_count_but_for_the_total():
+    history = failed(*[K.INTERRUPTED] * 9, target="elsewhere")
+    words = {"fallback": "batch-od", "interruptions": 2, "mem_mb": None}
+    outcome = Outcome(K.INTERRUPTED)
+    assert next_step(outcome, SPOT, history, **words).target == "batch-spot"
+    few = replace(SPOT, retry=RetryRules(total=10))
+    assert next_step(outcome, few, history, **words) == Report(
+        "it was sent 10 times, as often as `total` of `retry` allows"
     )
 
 
-@pytest.mark.parametrize("kind", sorted(set(FailureKind) - REPEATED))
-def test_what_is_the_jobs_own_doing_is_reported(kind):
-    assert step(kind) == Report()
+def test_the_runs_budget_of_interruptions_is_that_of_targets_without_their_own():
+    assert step(K.INTERRUPTED, 4, interruptions=4).target == "batch-spot"
+    assert step(K.INTERRUPTED, 5, interruptions=4).target == "batch-od"
+    assert step(K.INTERRUPTED, 3, interruptions=4, rules=RetryRules(2)).target == "batch-od"
 
 
-@pytest.mark.parametrize("kind", [FailureKind.INTERRUPTED, FailureKind.NODE_FAILURE])
-def test_a_lost_node_is_sent_again_within_the_budget_and_the_third_goes_to_the_fallback(kind):
-    steps = [step(kind, count) for count in (1, 2, 3)]
-    assert [one.target for one in steps] == ["batch-spot", "batch-spot", "batch-od"]
+def test_no_capacity_falls_back_soon():
+    assert step(K.NO_CAPACITY) == Resubmit("batch-od", "batch-spot has no capacity")
 
 
-def test_all_ways_to_lose_a_node_draw_on_one_budget():
-    one = step(FailureKind.INTERRUPTED, 1, more={FailureKind.NODE_FAILURE: 2})
-    assert one.target == "batch-od"
+@pytest.mark.parametrize(
+    ("kind", "pauses"),
+    [
+        (K.NO_CAPACITY, [15, 30, 60, 120, 240, 480, 600, 600]),
+        (K.IMAGE, [5, 10, 20, 40, 80, 160, 320, 600]),
+        (K.LOST, [60, 120, 240, 480, 600]),
+        (K.TIMEOUT, [0, 0, 0]),
+    ],
+)
+def test_pauses_double_up_to_the_longest(kind, pauses):
+    rules = RetryRules(no_capacity=9, image=9, lost=9, timeout=9)
+    steps = [step(kind, n, rules=rules, fallback=None) for n in range(1, len(pauses) + 1)]
+    assert [one.delay_seconds for one in steps] == pauses
+    assert {one.target for one in steps} == {"batch-spot"}
 
 
-def test_a_targets_own_budget_comes_before_the_runs():
-    patient = Target("batch-spot", "batch", retry=RetryRules(interruptions=5))
-    assert step(FailureKind.INTERRUPTED, 5, target=patient).target == "batch-spot"
-    assert step(FailureKind.INTERRUPTED, 6, target=patient).target == "batch-od"
-    never = Target("batch-spot", "batch", retry=RetryRules(interruptions=0))
-    assert step(FailureKind.INTERRUPTED, 1, target=never).target == "batch-od"
+@pytest.mark.parametrize("kind", sorted(set(FailureKind) - {K.USER, K.CONFIGURATION}))
+def test_whatever_is_sent_again_is_scattered(kind):
+    """By no more than half of its pause, or by a moment where it has none."""
+    rules = RetryRules(timeout=1, memory_factor=2, memory_times=1)
+    for fallback in (None, "batch-od"):
+        none, half, most = (
+            step(kind, rules=rules, fallback=fallback, jitter=lambda c=chance: c).delay_seconds
+            for chance in (0.0, 0.5, 1.0)
+        )
+        if none:
+            assert (half, most) == (0.75 * none, 0.5 * none)
+        else:
+            assert (half, most) == (HERD_SECONDS / 2, HERD_SECONDS)
 
 
-def test_without_a_fallback_the_budget_is_five_times_as_large_then_it_is_reported():
-    assert isinstance(step(FailureKind.INTERRUPTED, 10, fallback=None), Resubmit)
-    assert step(FailureKind.INTERRUPTED, 11, fallback=None) == Report()
-    assert step(FailureKind.INTERRUPTED, 1, fallback=None, budget=0) == Report()
-
-
-def test_no_capacity_falls_back_at_once():
-    assert step(FailureKind.NO_CAPACITY) == Resubmit("batch-od", "batch-spot has no capacity")
-
-
-def test_no_capacity_without_a_fallback_is_asked_again_with_growing_pauses_then_reported():
-    steps = [step(FailureKind.NO_CAPACITY, count, fallback=None) for count in range(1, 22)]
-    assert [one.delay_seconds for one in steps[:4]] == [15, 30, 60, 120]
-    assert steps[19].delay_seconds == 600
-    assert steps[20] == Report()
-
-
-def test_an_image_that_cannot_be_pulled_is_tried_again_a_few_times():
-    steps = [step(FailureKind.IMAGE, count) for count in range(1, 6)]
-    assert [one.delay_seconds for one in steps[:4]] == [5, 10, 20, 40]
-    assert {one.target for one in steps[:4]} == {"batch-spot"}
-    assert steps[4] == Report()
-
-
-def test_pauses_are_shortened_at_random_by_no_more_than_half():
-    def pause(chance):
-        return next_step(
-            Outcome(FailureKind.IMAGE),
-            SPOT,
-            fallback=None,
-            failures={FailureKind.IMAGE: 1},
-            budget=2,
-            mem_mb=None,
-            jitter=lambda: chance,
-        ).delay_seconds
-
-    assert (pause(0.0), pause(0.5), pause(1.0)) == (5.0, 3.75, 2.5)
+def test_chance_is_used_where_none_is_given():
+    target = replace(SPOT, retry=RetryRules())
+    words = {"fallback": None, "interruptions": 2, "mem_mb": None}
+    pauses = {
+        next_step(Outcome(K.IMAGE), target, History(), **words).delay_seconds for _ in range(20)
+    }
+    assert len(pauses) > 1 and all(2.5 <= pause <= 5 for pause in pauses)
 
 
 def test_memory_grows_by_the_factor_up_to_the_cap_and_then_retries_decide():
     rules = RetryRules(memory_factor=2.0, memory_times=3, memory_up_to_mb=6000)
-    target = Target("t", "batch", retry=rules)
 
     def memory(count, mem_mb):
-        one = step(FailureKind.OUT_OF_MEMORY, count, target=target, mem_mb=mem_mb)
-        return getattr(one, "mem_mb", one)
+        one = step(K.OUT_OF_MEMORY, count, rules=rules, mem_mb=mem_mb)
+        return one.mem_mb if isinstance(one, Resubmit) else one.reason
 
     assert memory(1, 2000) == 4000
     assert memory(2, 4000) == 6000
-    assert memory(3, 6000) == Report(), "there is no more to be had"
-    assert memory(4, 1000) == Report(), "often enough"
-    assert memory(1, None) == Report(), "nothing was asked for that could grow"
-    assert step(FailureKind.OUT_OF_MEMORY).__class__ is Report, "not unless the policy says so"
+    assert memory(3, 6000) == "it had 6000 MB, and `out_of_memory` of `retry` allows no more"
+    assert memory(4, 1000) == "on batch-spot it was repeated 3 times (`out_of_memory` of `retry`)"
+    assert memory(1, None) == "it asks for no `mem_mb` that could grow"
 
 
-def test_an_image_that_is_not_there_is_not_pulled_again():
-    outcome = Outcome(FailureKind.IMAGE, permanent=True)
-    failures = {FailureKind.IMAGE: 1}
-    assert (
-        next_step(outcome, SPOT, fallback="batch-od", failures=failures, budget=2, mem_mb=None)
-        == Report()
-    )
+@pytest.mark.parametrize("kind", [K.IMAGE, K.LOST, K.TIMEOUT])
+def test_what_would_end_as_before_or_may_have_been_done_is_not_sent_again(kind):
+    assert isinstance(step(kind, rules=RetryRules(timeout=1)), Resubmit)
+    assert step(kind, rules=RetryRules(timeout=1), permanent=True) == Report()
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "rules", "said"),
+    [
+        (K.INTERRUPTED, 11, RetryRules(), "10 times (`interruptions` of `retry`)"),
+        (K.NODE_FAILURE, 6, RetryRules(node_failure=1), "5 times (`node_failure` of `retry`)"),
+        (K.NO_CAPACITY, 2, RetryRules(no_capacity=1), "once (`no_capacity` of `retry`)"),
+        (K.IMAGE, 5, RetryRules(), "4 times (`image` of `retry`)"),
+        (K.LOST, 3, RetryRules(), "2 times (`lost` of `retry`)"),
+        (K.TIMEOUT, 2, RetryRules(timeout=1), "once (`timeout` of `retry`)"),
+    ],
+)
+def test_a_spent_budget_is_told_by_its_word(kind, count, rules, said):
+    one = step(kind, count, rules=rules, fallback=None)
+    assert one == Report(f"on batch-spot it was repeated {said}")
+
+
+def chain(chance):
+    """Up to four targets, each the fallback of the one before, with budgets by chance."""
+    total = chance.choice([1, 2, 5, 30, 100])
+    names = [f"t{number}" for number in range(chance.randint(1, 4))]
+    targets = {}
+    for name, fallback in zip(names, [*names[1:], None], strict=True):
+        budgets = [chance.choice([0, 1, 3, 50]) for _ in range(5)]
+        own = chance.choice([None, 0, 2, 50])
+        memory = (chance.choice([1.0, 1.5, 4.0]), chance.choice([0, 2, 50]), None)
+        rules = RetryRules(own, *budgets, *memory, total=total)
+        targets[name] = Target(name, "batch", fallback=fallback, retry=rules)
+    return targets, total
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_whatever_happens_the_number_of_sends_is_bounded(seed):
+    """Random failures on random targets: the seed is the test's number."""
+    chance = random.Random(seed)
+    targets, total = chain(chance)
+    kinds = chance.sample(sorted(FailureKind), chance.randint(1, len(FailureKind)))
+    target, history, mem_mb, sends = targets["t0"], History(), 1000, 0
+    while True:
+        sends += 1
+        assert sends <= total
+        outcome = Outcome(chance.choice(kinds), "words", permanent=chance.random() < 0.1)
+        one = next_step(
+            outcome,
+            target,
+            history,
+            fallback=target.fallback,
+            interruptions=chance.choice([0, 2, 100]),
+            mem_mb=mem_mb,
+            jitter=chance.random,
+        )
+        if isinstance(one, Report):
+            break
+        assert 0 <= one.delay_seconds <= LONGEST_PAUSE_SECONDS
+        assert one.target in (target.name, target.fallback)
+        history = history.with_failure(target.name, outcome)
+        assert history.total == sends
+        target, mem_mb = targets[one.target], one.mem_mb or mem_mb
+
+
+def test_a_budget_without_end_ends_with_the_total():
+    rules = RetryRules(no_capacity=10**6, total=30)
+    words = {"fallback": None, "interruptions": 2, "mem_mb": None}
+    target, outcome, history = replace(SPOT, retry=rules), Outcome(K.NO_CAPACITY), History()
+    while isinstance(one := next_step(outcome, target, history, **words), Resubmit):
+        history = history.with_failure("batch-spot", outcome)
+    assert history.total + 1 == 30
+    assert one == Report("it was sent 30 times, as often as `total` of `retry` allows")
+
+
+def test_a_history_is_told_in_lines_like_ones_together():
+    history = History().with_failure("spot", Outcome(K.INTERRUPTED, "Host EC2\n gone."), "j:1")
+    for number in range(3):
+        history = history.with_failure("od", Outcome(K.NO_CAPACITY, "none"), f"k{number}")
+    history = history.with_failure("od", Outcome(K.LOST, "w" * 500))
+    assert history.lines() == [
+        "1. interrupted on spot (j:1): Host EC2 gone.",
+        "2. to 4. no_capacity on od: none",
+        f"5. lost on od: {'w' * 159}…",
+    ]
+    assert History().lines() == []
+    assert Failure("spot", K.LOST).line == "lost on spot"
+
+
+def test_a_history_is_made_of_a_ledgers_rows():
+    lost = (1, "spot", "interrupted", "gone", "j:1")
+    one = Failure("spot", K.INTERRUPTED, "gone", "j:1")
+    assert History.of([]) == History()
+    assert History.of([lost, lost]) == History((one, one))
+    never_sent = (1, "spot", None, "it had not reached the service", None)
+    assert History.of([lost, never_sent]) == History((one,))
+    refused = (1, "spot", "no_capacity", None, None)
+    assert History.of([lost, refused]).failures[1] == Failure("spot", K.NO_CAPACITY)
+
+
+def test_what_was_reported_is_no_part_of_the_history():
+    def row(attempt, kind):
+        return attempt, "spot", kind, "", None
+
+    first = [row(1, "interrupted"), row(1, "lost")]
+    assert History.of([*first, row(2, "image")]).failures == (Failure("spot", K.IMAGE),)
+    assert History.of([*first, row(1, "user"), row(1, "image")]).total == 1
+    assert History.of([*first, row(1, "configuration")]) == History()
+    # A run that goes on after a kill counts attempts from 1 again.
+    assert History.of([row(1, "user"), row(2, "lost"), row(1, "image")]).total == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_history_from_a_ledger_decides_as_the_one_of_before(seed):
+    chance = random.Random(seed)
+    repeated = sorted(set(FailureKind) - {K.USER, K.CONFIGURATION})
+    told, rows = History(), []
+    for number in range(chance.randint(0, 12)):
+        name, kind = chance.choice(["a", "b"]), chance.choice(repeated)
+        told = told.with_failure(name, Outcome(kind, f"r{number}"), f"j:{number}")
+        rows.append((1, name, str(kind), f"r{number}", f"j:{number}"))
+    assert History.of(rows) == told
+    assert told.total == sum(told.count(name, *FailureKind) for name in "ab")
