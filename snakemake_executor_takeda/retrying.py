@@ -195,7 +195,7 @@ def _without_node(
     if count <= budget:
         return Resubmit(name, f"{kind} {count} of {budget}")
     if fallback:
-        return Resubmit(fallback, f"{kind} {count} times on {name}")
+        return Resubmit(fallback, f"{kind} {_times(count)} on {name}")
     return _spent(target, word, budget)
 
 

@@ -291,7 +291,8 @@ class Run:
             self._event("succeeded", open_job, {**known, "outputs": made})
         else:
             told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-            told |= {"log": outcome.log_location, "given_up": open_job.given_up}
+            told |= {"log": outcome.log_location}
+            told |= {"given_up": open_job.given_up} if open_job.given_up else {}
             self._event("failed", open_job, {**known, **told})
 
     def _report(self) -> None:
@@ -360,7 +361,8 @@ class Run:
             open_job.given_up = step.reason
             return False
         open_job.history = open_job.history.with_failure(target.name, outcome, open_job.external_id)
-        self._event("interrupted", open_job, {"kind": outcome.kind, "reason": outcome.reason})
+        told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
+        self._event("interrupted", open_job, {**told, "log": outcome.log_location})
         self._summary.sent_again(spec, placement)
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "

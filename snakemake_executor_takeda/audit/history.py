@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from snakemake_executor_takeda.audit.attempts import Sent, decision, sent
 from snakemake_executor_takeda.reporting.summary import duration
 
 Event = Mapping[str, Any]
@@ -32,6 +33,11 @@ class History:
             return f"run {self.run_id}"
         of = ", ".join(f"{name}={value}" for name, value in self.wildcards.items())
         return f"{self.rule}{f' ({of})' if of else ''}, job {self.job_id} of run {self.run_id}"
+
+    @property
+    def sent(self) -> list[Sent]:
+        """Each submission of the job; none of the run itself."""
+        return [] if self.job_id is None else sent(self.events)
 
     def lines(self) -> Iterator[str]:
         """Title, then a sentence with its time for each event."""
@@ -61,23 +67,37 @@ def histories(
 ) -> list[History]:
     """Those of the jobs whose rule matches the glob and which have this id, and of the runs where no
     job is asked for, in the order in which they began."""
-    found: dict[tuple[str, str], History] = {}
+    found: dict[tuple[str, ...], list[Event]] = {}
     for event in events:
-        of_run = event.get("job_id") is None
-        if run_id is not None and event.get("run_id") != run_id:
+        if run_id is None or event.get("run_id") == run_id:
+            found.setdefault(_whose(event), []).append(event)
+    told = []
+    for of_one in found.values():
+        last, is_run = of_one[-1], of_one[-1].get("job_id") is None
+        if rule is not None and (is_run or not fnmatchcase(str(last.get("rule")), rule)):
             continue
-        if rule is not None and (of_run or not fnmatchcase(str(event.get("rule")), rule)):
+        ids = {str(event["job_id"]) for event in of_one if event.get("job_id") is not None}
+        if job_id is not None and job_id not in ids:
             continue
-        if job_id is not None and (of_run or str(event["job_id"]) != job_id):
-            continue
-        key = (str(event.get("run_id")), "" if of_run else str(event["job_id"]))
-        one = found.get(key)
-        if one is None:
-            wildcards = event.get("wildcards") or {}
-            one = History(key[0], event.get("job_id"), event.get("rule"), wildcards)
-            found[key] = one
-        one.events.append(event)
-    return list(found.values())
+        wildcards = last.get("wildcards") or {}
+        told.append(
+            History(
+                str(last.get("run_id")), last.get("job_id"), last.get("rule"), wildcards, of_one
+            )
+        )
+    return told
+
+
+def _whose(event: Event) -> tuple[str, ...]:
+    """Equal for the events of one job in one run. Snakemake numbers jobs anew when a run goes on after a
+    restart; rule and wildcards stay, but a group job has only its id, which is a text."""
+    run_id, job_id = str(event.get("run_id")), event.get("job_id")
+    if job_id is None:
+        return (run_id,)
+    if isinstance(job_id, str):
+        return run_id, job_id
+    wildcards = json.dumps(event.get("wildcards"), sort_keys=True)
+    return run_id, str(event.get("rule")), wildcards
 
 
 def sentence(event: Event) -> str:
@@ -148,15 +168,9 @@ def _started(event: Event, detail: Event) -> str:
     return f"started{f' on {where}' if where else ''}"
 
 
-def _interrupted(event: Event, detail: Event) -> str:
-    return f"lost, {_kind(detail)}: {detail.get('reason')}"
-
-
 def _resubmitted(event: Event, detail: Event) -> str:
     more = _amounts(detail.get("resources") or {})
-    return (
-        f"placed on {event.get('target')}: {detail.get('reason')}{f', with {more}' if more else ''}"
-    )
+    return f"{decision(event)}{f'; with {more}' if more else ''}"
 
 
 def _succeeded(event: Event, detail: Event) -> str:
@@ -174,10 +188,21 @@ def _succeeded(event: Event, detail: Event) -> str:
 
 
 def _failed(event: Event, detail: Event) -> str:
-    code = detail.get("exit_code")
-    log = f"; its log: {detail['log']}" if detail.get("log") else ""
+    """At last, or, as an `interrupted`, to be sent again: the next event says where to."""
+    target, external_id, code = (
+        event.get("target"),
+        event.get("external_id"),
+        detail.get("exit_code"),
+    )
+    on = f" on {target}" if target else ""
+    who = f" ({external_id})" if external_id else ""
     exit_code = "" if code is None else f", exit code {code}"
-    return f"failed{_after(detail)}, {_kind(detail)}{exit_code}: {detail.get('reason')}{log}"
+    parts = [f"failed{on}{who}{_after(detail)}, {_kind(detail)}{exit_code}: {detail.get('reason')}"]
+    if detail.get("log"):
+        parts.append(f"its log: {detail['log']}")
+    if decided := decision(event):
+        parts.append(decided)
+    return "; ".join(parts)
 
 
 def _after(detail: Event) -> str:
@@ -225,7 +250,7 @@ _SAY: Mapping[str, Callable[[Event, Event], str]] = {
     "submitted": _submitted,
     "started": _started,
     "waiting": lambda event, detail: f"waits: {detail.get('reason')}",
-    "interrupted": _interrupted,
+    "interrupted": _failed,
     "resubmitted": _resubmitted,
     "reattached": lambda event, detail: f"taken up again as {event.get('external_id')}",
     "succeeded": _succeeded,

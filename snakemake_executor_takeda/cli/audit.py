@@ -64,7 +64,7 @@ def _register_show(commands: argparse._SubParsersAction[Any]) -> None:
     show.add_argument("--rule", metavar="GLOB", help="jobs of rules with such names")
     show.add_argument("--job", metavar="ID", help="the job of this id")
     show.add_argument("--run", metavar="ID", dest="run_id", help="of this run only")
-    show.add_argument("--json", action="store_true", help="their events, as JSON")
+    show.add_argument("--json", action="store_true", help="their submissions and events, as JSON")
     show.set_defaults(run=_run_show)
 
 
@@ -182,7 +182,8 @@ def _run_show(args: argparse.Namespace) -> int:
     _warn(lines)
     found = histories(list(events_of(lines)), rule=args.rule, job_id=args.job, run_id=args.run_id)
     if args.json:
-        print(json.dumps([asdict(one) for one in found], indent=2))
+        told = [{**asdict(one), "sent": [asdict(each) for each in one.sent]} for one in found]
+        print(json.dumps(told, indent=2))
         return 0
     if not found:
         asked = [f"{name} {value}" for name, value in _asked(args) if value is not None]

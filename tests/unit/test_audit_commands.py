@@ -46,7 +46,8 @@ def write_run(folder, run_id, *, is_ended=True):
     log.write("started", one, SPOT, "j:1", {})
     lost = {"kind": "interrupted", "reason": "Host EC2 (instance i-1) terminated."}
     log.write("interrupted", one, SPOT, "j:1", lost)
-    log.write("resubmitted", one, ON_DEMAND, None, {"reason": "sent again after: interrupted"})
+    again = {"reason": "sent again after: interrupted 3 times on spot", "delay_seconds": 12.3}
+    log.write("resubmitted", one, ON_DEMAND, None, again)
     log.write("submitted", one, ON_DEMAND, "k", {"submission": "k", "tasks": 1})
     used = {"wall_seconds": 65.0, "cpu_seconds": 61.0, "max_rss_kib": 2_000_000}
     made = [{"uri": "s3://b/out.bam", "etag": "e7a6", "version": "v3", "bytes": 12}]
@@ -134,14 +135,16 @@ def test_the_history_of_a_job_is_told_in_sentences(project, capsys):
         "it reads s3://b/in put#1.fq, data/ü.fa",
         "sent to spot (batch) as j:1, with 1 other",
         "started",
-        "lost, interrupted: Host EC2 (instance i-1) terminated.",
-        "placed on od: sent again after: interrupted",
+        "failed on spot (j:1), interrupted: Host EC2 (instance i-1) terminated.",
+        "sent again to od in 12 s: interrupted 3 times on spot",
         "sent to od (batch) as k",
         "succeeded after 1 min 05 s; it used 1 min 01 s of CPU time and at most 2,048 MB; "
         "it made s3://b/out.bam (version v3)",
     ]
     _, said = takeda(capsys, "show", "--job", "2")
-    assert said.out.splitlines()[-1].endswith("failed, user, exit code 2: no genome")
+    assert said.out.splitlines()[-1].endswith(
+        "failed on spot (m), user, exit code 2: no genome; reported to Snakemake"
+    )
 
 
 def test_all_is_told_where_nothing_is_asked_for(project, capsys):

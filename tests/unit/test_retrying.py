@@ -91,7 +91,7 @@ def test_each_kind_has_its_budget(kind, rules, repeats, then, repeats_alone):
     assert fate(kind, rules, None) == (repeats_alone, "report")
 
 
-def test_a_success_and_what_is_the_jobs_own_doing_have_nothing_to_tell_of_budgets():
+def test_what_is_the_jobs_own_doing_is_reported():
     for kind in (None, K.USER, K.CONFIGURATION, K.TIMEOUT, K.OUT_OF_MEMORY):
         if kind:
             assert step(kind) == Report()
@@ -132,7 +132,7 @@ def test_the_runs_budget_of_interruptions_is_that_of_targets_without_their_own()
     assert step(K.INTERRUPTED, 3, interruptions=4, rules=RetryRules(2)).target == "batch-od"
 
 
-def test_no_capacity_falls_back_soon():
+def test_no_capacity_falls_back_at_once():
     assert step(K.NO_CAPACITY) == Resubmit("batch-od", "batch-spot has no capacity")
 
 
@@ -190,7 +190,18 @@ def test_memory_grows_by_the_factor_up_to_the_cap_and_then_retries_decide():
     assert memory(1, None) == "it asks for no `mem_mb` that could grow"
 
 
-@pytest.mark.parametrize("kind", [K.IMAGE, K.LOST, K.TIMEOUT])
+def test_an_image_that_cannot_be_pulled_is_tried_again_a_few_times():
+    steps = [step(K.IMAGE, count) for count in range(1, 6)]
+    assert [one.delay_seconds for one in steps[:4]] == [5, 10, 20, 40]
+    assert {one.target for one in steps[:4]} == {"batch-spot"}
+    assert isinstance(steps[4], Report)
+
+
+def test_an_image_that_is_not_there_is_not_pulled_again():
+    assert step(K.IMAGE, permanent=True) == Report()
+
+
+@pytest.mark.parametrize("kind", [K.LOST, K.TIMEOUT])
 def test_what_would_end_as_before_or_may_have_been_done_is_not_sent_again(kind):
     assert isinstance(step(kind, rules=RetryRules(timeout=1)), Resubmit)
     assert step(kind, rules=RetryRules(timeout=1), permanent=True) == Report()
