@@ -176,7 +176,15 @@ def outcome_of(
         kind = FailureKind.INTERRUPTED
     # Slurm's own exit code says nothing here: scontrol and sacct differ even for one job.
     code = record.exit_code if record else None
-    return Outcome(kind, _reason(sighting), code, advice=_advice(kind, task), wall_seconds=wall)
+    return Outcome(
+        kind,
+        _reason(sighting),
+        code,
+        advice=_advice(kind, task),
+        # REVOKED: a sibling of it runs on another cluster of a federation.
+        permanent=kind == FailureKind.LOST,
+        wall_seconds=wall,
+    )
 
 
 def _failed(task: Task, record: ExitRecord, reason: str = "") -> Outcome:
