@@ -11,7 +11,12 @@ from pydantic import BaseModel, ValidationError
 from snakemake_executor_takeda.routing.condition_words import complaint, hint
 from snakemake_executor_takeda.routing.conditions import TEXT_WORDS, When
 from snakemake_executor_takeda.routing.mistakes import did_you_mean, owner, report
-from snakemake_executor_takeda.routing.policy_file import NAME_PATTERN, PolicyFile, common_words
+from snakemake_executor_takeda.routing.policy_file import (
+    NAME_PATTERN,
+    PolicyFile,
+    RetryEntry,
+    common_words,
+)
 from snakemake_executor_takeda.routing.source import Document, Location, shown
 
 HEALTHOMICS = "healthomics"
@@ -42,6 +47,7 @@ class Checked:
         self._check_names(value)
         if entry is not None:
             self._check_meaning(entry)
+            self._check_budgets(entry)
         self._problems.raise_any()
         assert entry is not None
         self.entry = entry
@@ -175,6 +181,18 @@ class Checked:
                     "hand-offs and nothing else does: name a target of the same kind.",
                 )
 
+    def _check_budgets(self, entry: PolicyFile) -> None:
+        """Budgets of `retry` that end with its `total` before they are spent."""
+        for at, retry in _retries(entry):
+            for word in sorted(retry.model_fields_set - {"total", "out_of_memory"}):
+                budget = getattr(retry, word)
+                if budget is not None and budget >= entry.retry.total:
+                    self.warnings.append(
+                        f"{self.document.file}:{self.document.line((*at, word))}: {owner(at)}: "
+                        f"`{word}: {budget}` is never reached, as a job is sent {entry.retry.total} "
+                        "times at most: raise `total` of the policy's own `retry`"
+                    )
+
     def _check_meaning(self, entry: PolicyFile) -> None:
         """Routes that can never take a job."""
         facts = [_facts(route.when) for route in entry.routes]
@@ -221,6 +239,14 @@ def _references(value: dict[str, Any]) -> Iterator[tuple[Location, Any]]:
         if isinstance(route, dict):
             yield ("routes", number, "to"), route.get("to")
     yield ("default",), value.get("default")
+
+
+def _retries(entry: PolicyFile) -> Iterator[tuple[Location, RetryEntry]]:
+    """Every `retry` of a policy, and where it stands."""
+    yield ("retry",), entry.retry
+    for name, target in entry.targets.items():
+        if target.retry:
+            yield ("targets", name, "retry"), target.retry
 
 
 def _facts(when: When) -> frozenset[tuple[str, Any]]:

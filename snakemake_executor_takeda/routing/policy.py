@@ -73,7 +73,7 @@ def load_policy(
                 fallback=target.fallback,
                 efa=target.efa,
                 options=checked.options[name],
-                retry=(target.retry or entry.retry).rules(),
+                retry=entry.retry.rules(target.retry),
                 source=f"{document.file}:{document.line(('targets', name))}",
             )
             for name, target in entry.targets.items()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from snakemake_executor_takeda.routing.conditions import When
 from snakemake_executor_takeda.values import RetryRules
@@ -18,32 +18,67 @@ class MemoryEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     factor: float = Field(2.0, gt=1, le=10, description="By what the memory grows each time.")
-    times: int = Field(2, ge=1, le=10, description="How often it may grow.")
+    times: int = Field(2, ge=0, le=10, description="How often it may grow.")
     up_to_mb: int | None = Field(None, ge=1, description="Most memory to ask for, in MB.")
 
 
 class RetryEntry(BaseModel):
-    """How often a target's failures are repeated quietly, before the user's `retries`."""
+    """How often failures on a target are repeated quietly, before the user's `retries`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     interruptions: int | None = Field(
         None, ge=0, le=100, description="Losses of the node on this target before its fallback."
     )
+    node_failure: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Nodes that fail by themselves; without, `interruptions` counts them, too.",
+    )
+    no_capacity: int = Field(
+        20, ge=0, le=1000, description="No machine to be had, on a target without fallback."
+    )
     image: int = Field(4, ge=0, le=20, description="Failed pulls of the image.")
+    lost: int = Field(
+        2, ge=0, le=20, description="Jobs that the service forgot, or did not answer about."
+    )
+    timeout: int = Field(0, ge=0, le=20, description="Jobs that ran into their time limit.")
     out_of_memory: MemoryEntry | None = Field(
         None, description="More memory after a job ran out of it; without, `retries` decide."
     )
 
-    def rules(self) -> RetryRules:
-        memory = self.out_of_memory
-        return RetryRules(
-            interruptions=self.interruptions,
-            image=self.image,
-            memory_factor=memory.factor if memory else 1.0,
-            memory_times=memory.times if memory else 0,
-            memory_up_to_mb=memory.up_to_mb if memory else None,
-        )
+    @model_validator(mode="before")
+    @classmethod
+    def _total_is_the_policys(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "total" in value and "total" not in cls.model_fields:
+            raise ValueError("`total` counts over all targets: move it to the policy's own `retry`")
+        return value
+
+
+class PolicyRetryEntry(RetryEntry):
+    """How often failures are repeated quietly, before the user's `retries`."""
+
+    total: int = Field(
+        30,
+        ge=1,
+        le=1000,
+        description="Most submissions of a job, over all targets and kinds of failure.",
+    )
+
+    def rules(self, own: RetryEntry | None) -> RetryRules:
+        """Of a target with a `retry` of its own, whose words come before these."""
+        words = {name: getattr(self, name) for name in type(self).model_fields}
+        if own:
+            words |= {name: getattr(own, name) for name in own.model_fields_set}
+        memory: MemoryEntry | None = words.pop("out_of_memory")
+        if memory:
+            words |= {
+                "memory_factor": memory.factor,
+                "memory_times": memory.times,
+                "memory_up_to_mb": memory.up_to_mb,
+            }
+        return RetryRules(**words)
 
 
 class TargetEntry(BaseModel):
@@ -64,7 +99,7 @@ class TargetEntry(BaseModel):
     efa: StrictBool = Field(False, description="Whether its nodes have an Elastic Fabric Adapter.")
     retry: RetryEntry | None = Field(
         None,
-        description="How often its failures are repeated; instead of the policy's own `retry`.",
+        description="How often its failures are repeated; before the words of the policy's own `retry`.",
     )
 
 
@@ -86,9 +121,9 @@ class PolicyFile(BaseModel):
     targets: dict[str, TargetEntry] = Field(min_length=1, description="Places jobs can run.")
     routes: tuple[RouteEntry, ...] = Field((), description="Tried from the top; first match wins.")
     default: str = Field(description="Name of the target for jobs that no route takes.")
-    retry: RetryEntry = Field(
-        default_factory=lambda: RetryEntry.model_validate({}),
-        description="How often failures are repeated, for targets that do not say it.",
+    retry: PolicyRetryEntry = Field(
+        default_factory=lambda: PolicyRetryEntry.model_validate({}),
+        description="How often failures are repeated, where a target does not say it.",
     )
     shape_tolerance: float = Field(
         0.1,
