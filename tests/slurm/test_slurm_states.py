@@ -54,6 +54,11 @@ def test_slurm_says_why_a_task_failed(state, kind, kind_on_spot):
         assert kind_of(verdict_of(TASK, sighting(state), BAD)) == kind
 
 
+def test_a_job_that_another_cluster_has_taken_is_not_sent_again():
+    assert verdict_of(TASK, sighting("REVOKED"), None).outcome.permanent
+    assert not verdict_of(TASK, sighting("NODE_FAIL"), None).outcome.permanent
+
+
 @pytest.mark.parametrize(
     ("state", "phase"),
     [

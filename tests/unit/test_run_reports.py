@@ -42,7 +42,7 @@ class Executor:
 
     def __init__(self):
         self.logger = Silent()
-        self.failed, self.succeeded = Counter(), Counter()
+        self.failed, self.succeeded, self.messages = Counter(), Counter(), []
         self.workflow = SimpleNamespace(
             executor_settings=SimpleNamespace(interruptions=2),
             scheduler=SimpleNamespace(error_callback=lambda job: self.failed.update([job.name])),
@@ -54,6 +54,7 @@ class Executor:
 
     def report_job_error(self, info, msg):
         self.failed[info.job.name] += 1
+        self.messages.append(msg)
 
 
 class Job:
@@ -105,6 +106,49 @@ def test_a_look_for_outputs_that_throws_loses_no_job(run):
     run._output_check = SimpleNamespace(problems=throw)
     run.ended([Update("a", Outcome()), Update("b", Outcome())])
     assert reported(run) == ({}, {"a": 1, "b": 1})
+
+
+def test_what_ended_well_is_not_sent_again_because_its_outputs_cannot_be_looked_up(run):
+    run._output_check = SimpleNamespace(problems=lambda files: dict.fromkeys(files, "S3 is silent"))
+    run.ended([Update("a", Outcome())])
+    assert run.sent == []
+    assert reported(run) == ({}, {"a": 1})
+
+
+def test_a_job_that_is_lost_is_sent_again_quietly_and_reported_with_its_history_in_the_end(run):
+    for number in range(1, 4):
+        run._open[0].external_id = f"j{number}"
+        run.ended([Update("a", Outcome(FailureKind.LOST, f"forgotten {number}", advice="look"))])
+        assert len(run.sent) == min(number, 2)
+    assert reported(run) == ({}, {"a": 1})
+    assert run._executor.messages == [
+        "takeda: lost on t (j3): forgotten 3\n"
+        "it was sent again after:\n"
+        "    1. lost on t (j1): forgotten 1\n"
+        "    2. lost on t (j2): forgotten 2\n"
+        "not sent again: on t it was repeated 2 times (`lost` of `retry`)\n"
+        "what to do: look\n"
+    ]
+
+
+def test_a_failure_at_once_has_no_history_to_tell(run):
+    run.ended([Update("a", Outcome(FailureKind.USER, "no genome"))])
+    reported(run)
+    assert run._executor.messages == ["takeda: user on t: no genome\n"]
+
+
+def test_the_events_tell_what_was_decided(run):
+    told = []
+    run._events = SimpleNamespace(
+        write=lambda name, job, target, at, more: told.append((name, more))
+    )
+    for _ in range(3):
+        run.ended([Update("a", Outcome(FailureKind.LOST, "gone", log_location="l"))])
+    assert [name for name, _ in told] == ["interrupted", "resubmitted"] * 2 + ["failed"]
+    assert told[0][1] == {"kind": "lost", "reason": "gone", "exit_code": None, "log": "l"}
+    assert told[1][1]["reason"] == "sent again after: lost, try 1 of 2"
+    assert 30 <= told[1][1]["delay_seconds"] <= 60 <= told[3][1]["delay_seconds"] <= 120
+    assert told[4][1]["given_up"] == "on t it was repeated 2 times (`lost` of `retry`)"
 
 
 def test_a_target_has_the_fallback_that_the_job_has(run):

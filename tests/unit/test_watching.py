@@ -218,6 +218,7 @@ def test_a_poll_that_always_throws_ends_in_lost_with_its_words(run):
     listener.wait_for(3)
     assert {outcome.kind for outcome in listener.outcomes.values()} == {FailureKind.LOST}
     assert "no such field" in listener.outcomes["s1-t0"].reason
+    assert listener.outcomes["s1-t0"].permanent, "it may still run: a second one would be twice"
     assert backend.cancelled == ["s1"], "nothing is left running that nobody watches"
     assert [name for name, _ in listener.log].count("trouble") == 1
 
