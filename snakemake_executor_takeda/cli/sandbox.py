@@ -6,6 +6,8 @@ import argparse
 import json
 import shlex
 from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,15 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         commands, "status", _run_status, "say what runs in it", "takeda sandbox status --json"
     )
     status.add_argument("--json", action="store_true", help="as a JSON object")
+
+    ran = _add(
+        commands,
+        "executions",
+        _run_executions,
+        "list what really ran, by its own record",
+        "takeda sandbox executions --json",
+    )
+    ran.add_argument("--json", action="store_true", help="as a JSON array")
 
     _add_faults(commands)
 
@@ -258,6 +269,29 @@ def _run_status(args: argparse.Namespace) -> int:
         said = ", ".join(f"{count} to {name}" for name, count in calls.items())
         print(f"  API calls           {said or 'none'}")
     print(f"  Slurm               {_slurm_words(facts['slurm'])}")
+    return 0
+
+
+def _run_executions(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.sandbox.executions import executions
+
+    state_dir = _state_dir(args)
+    found = executions(state_dir)
+    if args.json:
+        print(json.dumps([asdict(one) for one in found], indent=2))
+        return 0
+    if not found:
+        print(f"Nothing has run in {state_dir}.")
+        return 0
+    rows = [("service", "id", "attempt", "name", "began", "seconds", "ended")]
+    for one in found:
+        began = datetime.fromtimestamp(one.started_at, UTC).isoformat(timespec="seconds")
+        lasted = "" if one.ended_at is None else f"{one.ended_at - one.started_at:.1f}"
+        ended = one.said if one.ended_at is not None else "goes on"
+        rows.append(
+            (one.backend, one.external_id, str(one.attempt), one.name, began, lasted, ended)
+        )
+    print_columns(rows)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ create table if not exists omics_requests (
     operation text not null, token text not null, digest text not null, key text not null,
     primary key (operation, token));
 create table if not exists omics_free_ids (kind text not null, id text not null);
+create table if not exists omics_executions (
+    number integer primary key, run_id text not null, uuid text not null unique, name text not null,
+    started_at real not null, ended_at real, status text);
 """
 
 
@@ -121,6 +125,22 @@ class Store:
                 (kind, parent),
             ).fetchone()
         return int(row[0])
+
+    def note_start(self, run: Record) -> None:
+        """The engine of a run was really started. This record outlives the run's own."""
+        with self._lock:
+            self._connection.execute(
+                "insert into omics_executions (run_id, uuid, name, started_at) values (?, ?, ?, ?)",
+                (run["id"], run["uuid"], run.get("name", ""), time.time()),
+            )
+
+    def note_end(self, run: Record) -> None:
+        """A run has ended, as its `status` says; one whose engine never started has no record."""
+        with self._lock:
+            self._connection.execute(
+                "update omics_executions set ended_at = ?, status = ? where uuid = ?",
+                (run["stopTime"], run["status"], run["uuid"]),
+            )
 
     def remember(self, operation: str, token: str, digest: str, key: str) -> tuple[str, str]:
         """Digest and key of the first request with this token, which is this one if there was none."""

@@ -226,6 +226,7 @@ class Supervisor:
             directory=directory,
             output=directory / "engine.log",
         )
+        self._store.note_start(run)
         self._set(run_id, "RUNNING", only_from=("STARTING",), startTime=time.time())
         longest = self._max_minutes(run)
         code = self._watch(run_id, process, stop, longest * MINUTE_SECONDS)
@@ -318,6 +319,7 @@ class Supervisor:
         ended: list[Record] = []
         self._store.change("run", run_id, change)
         for run in ended:
+            self._store.note_end(run)
             self._events.run(run)
             self._on_end(run)
 
