@@ -379,8 +379,9 @@ def _node_states(programs: Programs) -> dict[str, str]:
 
 def _did_not_start(home: Path, *names: str, said: str = "") -> str:
     lines = [f"the sandbox's Slurm did not start: {', '.join(names)}"]
-    if said.strip():
-        lines += [f"  {line}" for line in said.strip().splitlines()[-10:]]
+    told = said.strip().splitlines()
+    # MariaDB says what is wrong first, and then where one may read on.
+    lines += [f"  {line}" for line in [*(line for line in told if "[" in line), *told[-10:]]]
     for name in names[:2]:
         log = home / "log" / f"{name}.log"
         if log.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from snakemake_executor_takeda.sandbox.slurm_programs import Programs
@@ -37,14 +38,19 @@ def start_rest(programs: Programs, home: Path, port: int, version: str, accounti
 
 def start_database(programs: Programs, home: Path, user: str, socket: Path) -> None:
     """MariaDB, whose only way in is a socket in a private folder. Raises CalledProcessError."""
-    data = home / "accounting"
+    data, temporary = home / "accounting", home / "accounting-tmp"
+    # Its own: a server that starts removes all temporary tables there, another server's too.
+    temporary.mkdir(exist_ok=True)
     if not (data / "mysql").is_dir():
-        data.mkdir(exist_ok=True)
+        # What a start that was ended left half made.
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir()
         programs.run(
             "mariadb-install-db",
             "--no-defaults",
             "--basedir=/usr",
             f"--datadir={data}",
+            f"--tmpdir={temporary}",
             f"--user={user}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
@@ -55,6 +61,7 @@ def start_database(programs: Programs, home: Path, user: str, socket: Path) -> N
         "--no-defaults",
         f"--user={user}",
         f"--datadir={data}",
+        f"--tmpdir={temporary}",
         f"--socket={socket}",
         f"--pid-file={socket.with_suffix('.pid')}",
         "--skip-networking",

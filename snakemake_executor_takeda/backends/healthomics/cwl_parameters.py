@@ -22,7 +22,7 @@ from snakemake_executor_takeda.backends.healthomics.files import (
 from snakemake_executor_takeda.backends.healthomics.fitting import Unfit
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean
 from snakemake_executor_takeda.backends.healthomics.value_types import Secondary, Type
-from snakemake_executor_takeda.values import UNKNOWN, File, NamedFiles
+from snakemake_executor_takeda.values import File, NamedFiles
 
 _CLASSES = {"file": "File", "directory": "Directory"}
 _ANY = Type("any", "Any")
@@ -44,35 +44,28 @@ def collect_parameters(
 
     `defaults` are those of `input_json`, CWL's own job object: what the rule names comes before them.
     """
-    reading: fitting.Reading[Input] = fitting.Reading(workflow, where)
-    for named in inputs:
-        if named.name is not None:
-            reading.take(named.name, "input", partial(_files, named=named, files=files))
-    for name, value in params.items():
-        reading.take(name, "param", partial(_fit, value=value, files=files))
-    for name, value in (defaults or {}).items():
-        # A job object may carry words of cwltool's own.
-        if not name.startswith(("cwl:", "cwltool:")):
-            reading.take(name, "input_json entry", partial(_fit, value=value, files=files))
-    reading.look_for_missing()
-    return (
-        {name: value for name, value in sorted(reading.given.items()) if value is not None},
-        reading.mistakes,
+    # A job object may carry words of cwltool's own.
+    known = {
+        name: value
+        for name, value in (defaults or {}).items()
+        if not name.startswith(("cwl:", "cwltool:"))
+    }
+    return fitting.collect(
+        workflow,
+        inputs,
+        params,
+        known,
+        where,
+        of_files=partial(_files, files=files),
+        of_value=partial(_fit, files=files),
     )
 
 
 def from_words(workflow: Workflow, name: str, words: Sequence[str]) -> Any:
-    """The value of an input that a shell command gives as words, as `{params.name:q}` writes it."""
-    declared = workflow.find(name)
-    if declared is None:
-        return list(words)
-    if list(words) == ["None"] and not declared.required:
-        return None
-    if list(words) == ["Ellipsis"]:
-        return Ellipsis
-    if list(words) in ([], [""]):
-        return [] if _choice(declared.type, "array") else ""
-    return words[0] if len(words) == 1 else list(words)
+    """The value of an input that a shell command gives as words."""
+    return fitting.from_words(
+        workflow, name, words, lambda wanted: _choice(wanted, "array") is not None
+    )
 
 
 def _choice(wanted: Type, *kinds: str) -> Type | None:
@@ -81,7 +74,7 @@ def _choice(wanted: Type, *kinds: str) -> Type | None:
     return next((one for one in among if one.kind in kinds), None)
 
 
-def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
+def _files(named: NamedFiles, declared: Input, files: Files) -> Any:
     """What a rule's files under one name are to the workflow."""
     wanted, given = declared.type, named.files
     if not given and not declared.required:
@@ -190,35 +183,10 @@ def _object(file: File, kind: str, files: Files) -> dict[str, Any]:
     return {"class": _CLASSES[kind], "location": location}
 
 
-def _fit(declared: Input, value: Any, files: Files) -> Any:
-    """A value in CWL's terms. UNKNOWN fits anything as long as it is unknown."""
+def _fit(value: Any, declared: Input, files: Files) -> Any:
     wanted = declared.type
-    if value is UNKNOWN:
-        return UNKNOWN
-    if value is Ellipsis:
-        raise Unfit(f"wants {wanted}, and is not filled in yet")
-    if value is None:
-        return None
-    try:
-        return _outermost(value, wanted, files)
-    except Unfit as unfit:
-        raise Unfit(f"wants {wanted}, not {fitting.shown(value)}{unfit}") from None
-
-
-def _outermost(value: Any, wanted: Type, files: Files) -> Any:
-    """In a shell command a list of one looks like its one member, and so it may in a rule."""
-    if wanted.kind != "array" or isinstance(value, (list, tuple)):
-        return _convert(value, wanted, files)
-    whole = fitting.parsed(value) if isinstance(value, str) else None
-    try:
-        if isinstance(whole, (list, tuple)):
-            return _convert(whole, wanted, files)
-    except Unfit as unfit:
-        try:
-            return _convert([value], wanted, files)
-        except Unfit:
-            raise unfit from None
-    return _convert([value], wanted, files)
+    is_list = wanted.kind == "array"
+    return fitting.fit(value, wanted, partial(_convert, files=files), is_list=is_list)
 
 
 def _convert(value: Any, wanted: Type, files: Files) -> Any:
@@ -306,27 +274,13 @@ def _anything(value: Any, _: Type, files: Files) -> Any:
 
 
 def _record(value: Any, wanted: Type, files: Files) -> dict[str, Any]:
-    members = wanted.members
     if not isinstance(value, Mapping):
-        named = ", ".join(f"{name} ({one})" for name, one in members.items())
-        raise Unfit(f": write it as a dict of {named}")
-    if unknown := sorted(str(name) for name in value if name not in members):
-        raise Unfit(f": {wanted} has no field `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
-    missing = [name for name, one in members.items() if not one.optional and name not in value]
-    if missing:
-        raise Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
-    return {name: _part(one, members[name], files, f".{name}") for name, one in value.items()}
+        raise Unfit(f": write it as a dict of {fitting.members_of(wanted)}")
+    return fitting.record(value, wanted, partial(_convert, files=files), "field")
 
 
 def _part(value: Any, wanted: Type, files: Files, place: str) -> Any:
-    """A member of a compound value; a misfit tells where in it."""
-    try:
-        return _convert(value, wanted, files)
-    except Unfit as unfit:
-        said = str(unfit)
-        if said.startswith("; at "):
-            raise Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
-        raise Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None
+    return fitting.part(value, wanted, partial(_convert, files=files), place)
 
 
 def _path(value: Any, wanted: Type, files: Files) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean
+from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
 
 _MAX_SHOWN = 200
 
@@ -110,6 +112,114 @@ class Reading(Generic[One]):
         self.mistakes.append(
             Mistake(message, declared.name if declared else name, expected, self._where)
         )
+
+
+def collect(
+    workflow: Takes[One],
+    inputs: Sequence[NamedFiles],
+    params: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    where: str,
+    *,
+    of_files: Callable[[NamedFiles, One], Any],
+    of_value: Callable[[Any, One], Any],
+) -> tuple[dict[str, Any], list[Mistake]]:
+    """JSON values by input name, and all that is wrong. Unnamed inputs are dependencies only.
+
+    `defaults` are those of `input_json`: what the rule names itself comes before them.
+    """
+    reading = Reading(workflow, where)
+    for named in inputs:
+        if named.name is not None:
+            reading.take(named.name, "input", partial(of_files, named))
+    for kind, values in (("param", params), ("input_json entry", defaults)):
+        for name, value in values.items():
+            reading.take(name, kind, partial(of_value, value))
+    reading.look_for_missing()
+    given = {name: value for name, value in sorted(reading.given.items()) if value is not None}
+    return given, reading.mistakes
+
+
+def from_words(
+    workflow: Takes[One], name: str, words: Sequence[str], is_list: Callable[[Any], bool]
+) -> Any:
+    """The value of an input that a shell command gives as words, as `{params.name:q}` writes it.
+
+    Snakemake writes None and Ellipsis as words, and an empty list or text as none. `is_list` says of
+    a type whether its values may be lists.
+    """
+    declared = workflow.find(name)
+    if declared is None:
+        return list(words)
+    if list(words) == ["None"] and not declared.required:
+        return None
+    if list(words) == ["Ellipsis"]:
+        return Ellipsis
+    if list(words) in ([], [""]):
+        return [] if is_list(declared.type) else ""
+    return words[0] if len(words) == 1 else list(words)
+
+
+Convert = Callable[[Any, Any], Any]
+"""A value and the type that it has to fit → the value in JSON's terms. Raises Unfit."""
+
+
+def fit(value: Any, wanted: Any, convert: Convert, *, is_list: bool) -> Any:
+    """A value in JSON's terms. UNKNOWN fits anything as long as it is unknown. `is_list`: whether the
+    type is a list's. Raises Unfit."""
+    if value is UNKNOWN:
+        return UNKNOWN
+    if value is Ellipsis:
+        raise Unfit(f"wants {wanted}, and is not filled in yet")
+    if value is None:
+        return None
+    try:
+        return _outermost(value, wanted, convert) if is_list else convert(value, wanted)
+    except Unfit as unfit:
+        raise Unfit(f"wants {wanted}, not {shown(value)}{unfit}") from None
+
+
+def _outermost(value: Any, wanted: Any, convert: Convert) -> Any:
+    """In a shell command a list of one looks like its one member, and so it may in a rule."""
+    if isinstance(value, (list, tuple)):
+        return convert(value, wanted)
+    whole = parsed(value) if isinstance(value, str) else None
+    try:
+        if isinstance(whole, (list, tuple)):
+            return convert(whole, wanted)
+    except Unfit as unfit:
+        try:
+            return convert([value], wanted)
+        except Unfit:
+            raise unfit from None
+    return convert([value], wanted)
+
+
+def part(value: Any, wanted: Any, convert: Convert, place: str) -> Any:
+    """A member of a compound value; a misfit tells where in it."""
+    try:
+        return convert(value, wanted)
+    except Unfit as unfit:
+        said = str(unfit)
+        if said.startswith("; at "):
+            raise Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
+        raise Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None
+
+
+def record(value: Mapping[Any, Any], wanted: Any, convert: Convert, word: str) -> dict[str, Any]:
+    """A struct's or a record's members; `word` is what its language calls one."""
+    members = wanted.members or {}
+    if unknown := sorted(str(name) for name in value if name not in members):
+        raise Unfit(f": {wanted} has no {word} `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
+    missing = [name for name, one in members.items() if not one.optional and name not in value]
+    if missing:
+        raise Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
+    return {name: part(one, members[name], convert, f".{name}") for name, one in value.items()}
+
+
+def members_of(wanted: Any) -> str:
+    """A struct's or a record's members, in a message."""
+    return ", ".join(f"{name} ({one})" for name, one in (wanted.members or {}).items())
 
 
 def _nearest(name: str, workflow: Takes[One]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 from snakemake_executor_takeda.backends.healthomics import fitting
 from snakemake_executor_takeda.backends.healthomics.files import Files, NoSuchFile
 from snakemake_executor_takeda.backends.healthomics.fitting import Unfit
-from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, did_you_mean, refuse
+from snakemake_executor_takeda.backends.healthomics.mistakes import Mistake, refuse
 from snakemake_executor_takeda.backends.healthomics.wdl import Input, Workflow
-from snakemake_executor_takeda.values import UNKNOWN, NamedFiles
+from snakemake_executor_takeda.values import NamedFiles
 
 
 def build_parameters(
@@ -48,41 +48,23 @@ def collect_parameters(
     defaults: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[Mistake]]:
     """What `build_parameters` gives, and the mistakes instead of an error."""
-    reading: fitting.Reading[Input] = fitting.Reading(workflow, where)
-    for named in inputs:
-        if named.name is not None:
-            reading.take(named.name, "input", partial(_files, named=named, files=files))
-    for name, value in params.items():
-        reading.take(name, "param", partial(_fit, value=value, files=files))
-    for name, value in (defaults or {}).items():
-        reading.take(name, "input_json entry", partial(_fit, value=value, files=files))
-    reading.look_for_missing()
-    return (
-        {name: value for name, value in sorted(reading.given.items()) if value is not None},
-        reading.mistakes,
+    return fitting.collect(
+        workflow,
+        inputs,
+        params,
+        defaults or {},
+        where,
+        of_files=partial(_files, files=files),
+        of_value=partial(_fit, files=files),
     )
 
 
 def from_words(workflow: Workflow, name: str, words: Sequence[str]) -> Any:
-    """The value of an input that a shell command gives as words, as `{params.name:q}` writes it.
-
-    Snakemake writes None and Ellipsis as words, and an empty list or text as none.
-    """
-    import WDL
-
-    declared = workflow.find(name)
-    if declared is None:
-        return list(words)
-    if list(words) == ["None"] and not declared.required:
-        return None
-    if list(words) == ["Ellipsis"]:
-        return Ellipsis
-    if list(words) in ([], [""]):
-        return [] if isinstance(declared.type, WDL.Type.Array) else ""
-    return words[0] if len(words) == 1 else list(words)
+    """The value of an input that a shell command gives as words."""
+    return fitting.from_words(workflow, name, words, _is_array)
 
 
-def _files(declared: Input, named: NamedFiles, files: Files) -> Any:
+def _files(named: NamedFiles, declared: Input, files: Files) -> Any:
     """What a rule's files under one name are to the workflow."""
     import WDL
 
@@ -125,37 +107,16 @@ def _address(file: Any, wanted: Any, files: Files) -> str:
         raise Unfit(f"wants {wanted}: {trouble}") from None
 
 
-def _fit(declared: Input, value: Any, files: Files) -> Any:
-    """A value in JSON's terms. UNKNOWN fits anything as long as it is unknown."""
+def _fit(value: Any, declared: Input, files: Files) -> Any:
     wanted = declared.type
-    if value is UNKNOWN:
-        return UNKNOWN
-    if value is Ellipsis:
-        raise Unfit(f"wants {wanted}, and is not filled in yet")
-    if value is None:
-        return None
-    try:
-        return _outermost(value, wanted, files)
-    except Unfit as unfit:
-        raise Unfit(f"wants {wanted}, not {fitting.shown(value)}{unfit}") from None
+    is_list = _is_array(wanted)
+    return fitting.fit(value, wanted, partial(_convert, files=files), is_list=is_list)
 
 
-def _outermost(value: Any, wanted: Any, files: Files) -> Any:
-    """In a shell command a list of one looks like its one member, and so it may in a rule."""
+def _is_array(wanted: Any) -> bool:
     import WDL
 
-    if not isinstance(wanted, WDL.Type.Array) or isinstance(value, (list, tuple)):
-        return _convert(value, wanted, files)
-    whole = fitting.parsed(value) if isinstance(value, str) else None
-    try:
-        if isinstance(whole, (list, tuple)):
-            return _convert(whole, wanted, files)
-    except Unfit as unfit:
-        try:
-            return _convert([value], wanted, files)
-        except Unfit:
-            raise unfit from None
-    return _convert([value], wanted, files)
+    return isinstance(wanted, WDL.Type.Array)
 
 
 def _convert(value: Any, wanted: Any, files: Files) -> Any:
@@ -242,26 +203,9 @@ def _pair(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
 
 def _struct(value: Any, wanted: Any, files: Files) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Unfit(f": write it as a dict of {_members(wanted)}")
-    members = wanted.members or {}
-    if unknown := sorted(str(name) for name in value if name not in members):
-        raise Unfit(f": {wanted} has no member `{unknown[0]}`.{did_you_mean(unknown[0], members)}")
-    missing = [name for name, one in members.items() if not one.optional and name not in value]
-    if missing:
-        raise Unfit(f": it lacks {', '.join(f'`{one}` ({members[one]})' for one in missing)}")
-    return {name: _part(item, members[name], files, f".{name}") for name, item in value.items()}
-
-
-def _members(wanted: Any) -> str:
-    return ", ".join(f"{name} ({one})" for name, one in (wanted.members or {}).items())
+        raise Unfit(f": write it as a dict of {fitting.members_of(wanted)}")
+    return fitting.record(value, wanted, partial(_convert, files=files), "member")
 
 
 def _part(value: Any, wanted: Any, files: Files, place: str) -> Any:
-    """A member of a compound value; a misfit tells where in it."""
-    try:
-        return _convert(value, wanted, files)
-    except Unfit as unfit:
-        said = str(unfit)
-        if said.startswith("; at "):
-            raise Unfit(f"; at {place}{said.removeprefix('; at ')}") from None
-        raise Unfit(f"; at {place} it wants {wanted}, not {value!r}{said}") from None
+    return fitting.part(value, wanted, partial(_convert, files=files), place)

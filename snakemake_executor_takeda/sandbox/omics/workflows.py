@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -46,6 +47,7 @@ class Workflows:
         self._mishaps = base.mishaps
         self._definitions = base.context.state_dir / "omics" / "definitions"
         self._definitions.mkdir(parents=True, exist_ok=True)
+        self._closing = threading.Event()
         # Parsing holds Python's lock anyway: one at a time answers just as fast.
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="omics parse")
         self.handlers: Mapping[str, Handler] = {
@@ -69,6 +71,7 @@ class Workflows:
                     self._parser.submit(self._check_definition, kind, body["_key"])
 
     def stop(self) -> None:
+        self._closing.set()
         self._parser.shutdown(wait=True, cancel_futures=True)
 
     def runnable(self, params: Mapping[str, Any]) -> Record:
@@ -184,11 +187,12 @@ class Workflows:
 
     def _check_definition(self, kind: str, key: str) -> None:
         """CREATING → ACTIVE or FAILED."""
-        time.sleep(_CREATING_SECONDS)
+        self._closing.wait(_CREATING_SECONDS)
         body = self._store.get(kind, key)
         if body is None:
             return
-        time.sleep(self._mishaps.creating_seconds(body))
+        if self._closing.wait(self._mishaps.creating_seconds(body)):
+            return  # it is looked at after the next start
         place = Path(body["_place"])
         files = place / "files"
         try:
