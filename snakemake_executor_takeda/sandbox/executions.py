@@ -54,8 +54,8 @@ def executions(state_dir: Path) -> list[Execution]:
     database = state_dir / "state.sqlite"
     if database.is_file():
         with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            found += [_of_batch(*row) for row in _rows(db, "batch_executions", _BATCH)]
-            found += [_of_omics(*row) for row in _rows(db, "omics_executions", _OMICS)]
+            found += [_of_batch(row) for row in _rows(db, "batch_executions", _BATCH)]
+            found += [_of_omics(row) for row in _rows(db, "omics_executions", _OMICS)]
     return found + slurm_executions(state_dir)
 
 
@@ -73,15 +73,8 @@ def _rows(db: sqlite3.Connection, table: str, query: str) -> list[tuple[Any, ...
     return db.execute(query).fetchall() if known else []
 
 
-def _of_batch(
-    job_id: str,
-    attempt: int,
-    name: str,
-    started_at: float,
-    ended_at: float | None,
-    exit_code: int | None,
-    reason: str | None,
-) -> Execution:
+def _of_batch(row: tuple[Any, ...]) -> Execution:
+    job_id, attempt, name, started_at, ended_at, exit_code, reason = row
     ended_well = exit_code == 0 and reason == EXITED
     return Execution(
         "batch",
@@ -95,9 +88,8 @@ def _of_batch(
     )
 
 
-def _of_omics(
-    run_id: str, name: str, started_at: float, ended_at: float | None, status: str | None
-) -> Execution:
+def _of_omics(row: tuple[Any, ...]) -> Execution:
+    run_id, name, started_at, ended_at, status = row
     succeeded = None if status is None else status == "COMPLETED"
     return Execution("healthomics", run_id, 1, name, started_at, ended_at, succeeded, status or "")
 
