@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,7 @@ def _facts(policy: Policy) -> dict[str, Any]:
                 "capacity": target.capacity,
                 "instances": list(target.instances),
                 "fallback": target.fallback,
+                "retry": asdict(target.retry),
                 "source": target.source,
             }
             for target in policy.targets.values()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from snakemake_executor_takeda.cli import main
+from snakemake_executor_takeda.values import RetryRules
 
 GOOD = """\
 version: 1
@@ -56,7 +58,7 @@ def test_mistakes_are_those_of_a_run(policy: Path, capsys: pytest.CaptureFixture
 
 
 def test_facts_and_mistakes_as_json(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    policy.write_text(GOOD, encoding="utf-8")
+    policy.write_text(f"{GOOD}retry: {{lost: 1}}\n", encoding="utf-8")
     assert main(["policy", "check", "--json", "routing.yaml"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["targets"][0] == {
@@ -65,6 +67,7 @@ def test_facts_and_mistakes_as_json(policy: Path, capsys: pytest.CaptureFixture[
         "capacity": "spot",
         "instances": ["c7i", "m7i"],
         "fallback": "hpc",
+        "retry": asdict(RetryRules(lost=1)),
         "source": "routing.yaml:3",
     }
     assert facts["routes"] == [
