@@ -83,6 +83,6 @@ def decision(event: Mapping[str, Any]) -> str | None:
             why = str(detail.get("reason")).removeprefix("sent again after: ")
             return f"sent again to {event.get('target')}{wait}: {why}"
         case "failed":
-            why = detail.get("given_up")
-            return f"reported to Snakemake{f': {why}' if why else ''}"
+            given_up = detail.get("given_up")
+            return f"reported to Snakemake{f': {given_up}' if given_up else ''}"
     return None
