@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pipeline.prepare()
     with sandbox() as state:
         settings = Settings(
-            pipeline, state, LENGTH_SECONDS[given.pipeline], words, given.restart_slurm, tell
+            pipeline, state, state, LENGTH_SECONDS[given.pipeline], words, given.restart_slurm, tell
         )
         rounds = _kill(settings, given, work) if not given.interrupts else []
         interrupts = _interrupt(settings, given, work) if given.interrupts else []

@@ -9,8 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_takeda.sandbox import slurm
-from snakemake_executor_takeda.sandbox.executions import Execution, executions
+from snakemake_executor_takeda.sandbox.executions import Execution, executions, slurm_executions
 from tests.chaos.comparing import JobId, Ledger, LedgerTask, Services
 
 QUEUES = ("takeda-sandbox", "takeda-sandbox-spot")
@@ -53,9 +52,11 @@ def open_ledger(folder: Path) -> sqlite3.Connection:
 
 
 class Recorder:
-    """What the services of one sandbox have from now on. The caller's environment leads to them."""
+    """What the services of one sandbox have from now on. The caller's environment leads to them.
 
-    def __init__(self, sandbox: Path) -> None:
+    Its Slurm may lie in a folder of its own."""
+
+    def __init__(self, sandbox: Path, slurm: Path) -> None:
         import boto3
         from botocore.config import Config
 
@@ -64,24 +65,21 @@ class Recorder:
         config = Config(retries={"max_attempts": 20, "mode": "standard"})
         self._batch = session.client("batch", config=config)
         self._omics = session.client("omics", config=config)
-        self._sandbox = sandbox
-        self._before = set(executions(sandbox))
+        self._sandbox, self._slurm = sandbox, slurm
+        self._before = set(self._executions())
         self._jobs_before = {job for job, _ in self._jobs()}
 
     def services(self) -> Services:
-        jobs = [(job, state) for job, state in self._jobs() if job not in self._jobs_before]
+        jobs = dict(self._new_jobs())
         return Services(
-            executions=self.executions(),
-            jobs=frozenset(job for job, _ in jobs),
-            left=frozenset(job for job, is_over in jobs if not is_over),
+            executions=tuple(one for one in self._executions() if one not in self._before),
+            jobs=frozenset(jobs),
+            left=frozenset(job for job, is_over in jobs.items() if not is_over),
         )
-
-    def executions(self) -> tuple[Execution, ...]:
-        return tuple(one for one in executions(self._sandbox) if one not in self._before)
 
     def left(self) -> frozenset[JobId]:
         """What runs, or waits to."""
-        return frozenset(job for job, is_over in self._jobs() if not is_over)
+        return frozenset(job for job, is_over in self._new_jobs() if not is_over)
 
     def end(self, jobs: Iterable[JobId]) -> None:
         """End them, whosever they are."""
@@ -93,18 +91,24 @@ class Recorder:
             else:
                 _lines("scancel", job_id)
 
+    def _executions(self) -> list[Execution]:
+        found = executions(self._sandbox)
+        elsewhere = slurm_executions(self._slurm) if self._slurm != self._sandbox else []
+        return found + elsewhere
+
+    def _new_jobs(self) -> Iterator[tuple[JobId, bool]]:
+        return (one for one in self._jobs() if one[0] not in self._jobs_before)
+
     def _jobs(self) -> Iterator[tuple[JobId, bool]]:
         """Each with whether it is over."""
         yield from self._batch_jobs()
         for page in self._omics.get_paginator("list_runs").paginate():
             for run in page["items"]:
                 yield ("healthomics", run["id"]), run["status"] in RUNS_OVER
-        if slurm.environment(self._sandbox):
-            words = ("squeue", "--noheader", "--array", "--format=%i", "--states=all")
-            every = set(_lines(*words))
-            going = set(_lines(*words[:-1]))
-            for job_id in every | going:
-                yield ("slurm", job_id), job_id not in going
+        ask = ("squeue", "--noheader", "--array", "--format=%i")
+        going = set(_lines(*ask))
+        for job_id in going | set(_lines(*ask, "--states=all")):
+            yield ("slurm", job_id), job_id not in going
 
     def _batch_jobs(self) -> Iterator[tuple[JobId, bool]]:
         pages = self._batch.get_paginator("list_jobs")

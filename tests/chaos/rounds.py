@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ ENDS_PATIENCE_SECONDS = 600.0
 """For a controller that nobody kills."""
 AFTER_CTRL_C_SECONDS = 15.0
 CLEANING_SECONDS = 60.0
-NO_MOMENT = Moment("began", 1, 0.0, whole_group=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Settings:
 
     pipeline: Pipeline
     sandbox: Path
+    slurm: Path
+    """Its state folder, which may be the sandbox's."""
     length_seconds: float
     """How long the pipeline takes when it is left alone."""
     faults: tuple[str, ...] = ()
@@ -97,7 +98,7 @@ def run_round(
     done = Round(seed, folder, min(at_most, exactly or drawn))
     prefix = f"chaos/{seed}-{folder.name}"
     settings.pipeline.copy_to(folder)
-    recorder = Recorder(settings.sandbox)
+    recorder = Recorder(settings.sandbox, settings.slurm)
     began = time.monotonic()
     with _faults(settings, seed):
         while len(done.kills) < done.wanted:
@@ -122,10 +123,7 @@ def _one_life(settings: Settings, done: Round, prefix: str, moment: Moment, seed
     controller = _start(settings, done, prefix)
     began = time.monotonic()
     try:
-        for call in CALLS if moment.fault else ():
-            control.set_faults(
-                settings.sandbox, str(moment.fault), call=call, times=3, seed=seed % 2**31
-            )
+        _trouble_calls(settings, moment, seed)
         came = controller.wait_for(moment, 3 * settings.length_seconds)
         after = time.monotonic() - began
         if came:
@@ -211,12 +209,14 @@ def run_interrupt(settings: Settings, seed: int, folder: Path) -> Interrupt | No
     moment = moments.draw(numbers, settings.length_seconds)
     while moment.what in ("reattached", "run_end"):
         moment = moments.draw(numbers, settings.length_seconds)
+    moment = replace(moment, whole_group=False)
     settings.pipeline.copy_to(folder)
-    recorder = Recorder(settings.sandbox)
+    recorder = Recorder(settings.sandbox, settings.slurm)
     done = Round(seed, folder)
     with _faults(settings, seed):
         controller = _start(settings, done, f"chaos/{seed}-{folder.name}")
         try:
+            _trouble_calls(settings, moment, seed)
             if not controller.wait_for(moment, 3 * settings.length_seconds):
                 shutil.rmtree(folder)
                 return None
@@ -257,6 +257,14 @@ def _set_faults(settings: Settings, seed: int) -> None:
         control.set_faults(settings.sandbox, *settings.faults, seed=seed % 2**31)
 
 
+def _trouble_calls(settings: Settings, moment: Moment, seed: int) -> None:
+    if moment.fault:
+        for call in CALLS:
+            control.set_faults(
+                settings.sandbox, moment.fault, call=call, times=3, seed=seed % 2**31
+            )
+
+
 @contextmanager
 def _slurm_restarts(settings: Settings, numbers: random.Random, done: Round) -> Iterator[None]:
     """slurmctld is stopped and started again at a random moment of a controller's life."""
@@ -268,7 +276,7 @@ def _slurm_restarts(settings: Settings, numbers: random.Random, done: Round) -> 
 
     def restart() -> None:
         if not over.wait(at):
-            slurmctld = Slurmctld(settings.sandbox)
+            slurmctld = Slurmctld(settings.slurm)
             slurmctld.stop()
             try:
                 over.wait(gap)
