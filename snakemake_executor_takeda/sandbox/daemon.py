@@ -22,7 +22,7 @@ from typing import Any
 
 from snakemake_executor_takeda.sandbox import ports, processes, record
 from snakemake_executor_takeda.sandbox.injecting import Faults
-from snakemake_executor_takeda.sandbox.moto_process import MotoProcess
+from snakemake_executor_takeda.sandbox.moto_process import KEY_VARIABLE, MotoProcess
 from snakemake_executor_takeda.sandbox.rest_json import Router
 from snakemake_executor_takeda.sandbox.server import ApiCalls, Front, Gate, HttpServer
 from snakemake_executor_takeda.sandbox.services import ACCOUNT_ID, Context, Service
@@ -107,8 +107,8 @@ class Sandbox:
         services_url = f"http://127.0.0.1:{self._http.server_port}"
         moto_url = f"http://127.0.0.1:{moto_port}"
         variables = client_variables(services_url, moto_url, key)
-        mark = {processes.MARK: f"{self._state_dir} moto"}
-        self._moto = MotoProcess(listener, self._state_dir / "s3", mark)
+        own = {processes.MARK: f"{self._state_dir} moto", KEY_VARIABLE: key}
+        self._moto = MotoProcess(listener, self._state_dir / "s3", own)
         self._faults = Faults(self._database)
         context = Context(
             state_dir=self._state_dir,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import queue
 import signal
 import sys
@@ -17,9 +18,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from snakemake_executor_takeda.sandbox import moto_sqs
-from snakemake_executor_takeda.sandbox.services import ACCOUNT_ID, REGION
+from snakemake_executor_takeda.sandbox.moto_process import KEY_VARIABLE
+from snakemake_executor_takeda.sandbox.rest_json import Request
+from snakemake_executor_takeda.sandbox.server import Gate
+from snakemake_executor_takeda.sandbox.services import ACCOUNT_ID, REGION, ServiceError
 from snakemake_executor_takeda.sandbox.snapshot import restore, save
 
 MAX_LOG_LINES = 50_000
@@ -143,6 +148,40 @@ class _RuleWatch:
         return answer
 
 
+class Guarded:
+    """Lets nobody in but who the gate lets in: moto itself asks for no key, and lets any web page call."""
+
+    def __init__(self, application: Any, gate: Gate) -> None:
+        self._application = application
+        self._gate = gate
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        headers = {
+            "host": environ.get("HTTP_HOST", ""),
+            "authorization": environ.get("HTTP_AUTHORIZATION", ""),
+        }
+        query = environ.get("QUERY_STRING", "")
+        try:
+            self._gate.check(Request(environ["REQUEST_METHOD"], "", query, headers))
+        except ServiceError as error:
+            kind, body = _refusal(error, is_json="HTTP_X_AMZ_TARGET" in environ)
+            # without its body the connection can carry no further request
+            words = [("Content-Type", kind), ("Content-Length", str(len(body)))]
+            start_response("403 Forbidden", [*words, ("Connection", "close")])
+            return [body]
+        return self._application(environ, start_response)
+
+
+def _refusal(error: ServiceError, is_json: bool) -> tuple[str, bytes]:
+    """Content type and body, as clients of the one or the other protocol read them."""
+    if is_json:
+        said = {"__type": error.code, "message": str(error)}
+        return "application/x-amz-json-1.1", json.dumps(said).encode()
+    code, message = escape(error.code), escape(str(error))
+    text = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    return "application/xml", f"<ErrorResponse>{text}</ErrorResponse>".encode()
+
+
 def _make_server(fd: int) -> Any:
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
@@ -158,7 +197,8 @@ def _make_server(fd: int) -> Any:
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Requests are not logged."""
 
-    application = _RuleWatch(DomainDispatcherApplication(create_backend_app))
+    watched = _RuleWatch(DomainDispatcherApplication(create_backend_app))
+    application = Guarded(watched, Gate(os.environ.pop(KEY_VARIABLE)))
     # the socket listens already: host and port are not used
     return make_server("127.0.0.1", 0, application, threaded=True, request_handler=Handler, fd=fd)
 

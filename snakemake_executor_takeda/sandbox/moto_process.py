@@ -16,6 +16,9 @@ from typing import Any
 
 from snakemake_executor_takeda.values import TakedaError
 
+KEY_VARIABLE = "TAKEDA_SANDBOX_ACCESS_KEY"
+"""Tells the child the key that callers must have. Others cannot read a process's variables."""
+
 
 class MotoProcess:
     """The child process that answers for S3, SQS, EventBridge, CloudWatch Logs, IAM and the rest."""

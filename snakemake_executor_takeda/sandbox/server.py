@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hmac
 import json
 import re
 import socket
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.sandbox import faults
@@ -59,8 +61,9 @@ class ApiCalls:
 class Gate:
     """Who may call: only clients with this sandbox's access key.
 
-    A request can start any program, so neither another user of the machine nor a web page in a
-    browser may make one: the key is known only to the owner of the state folder.
+    A request can start any program, at once or by what it puts where jobs read, so neither another user
+    of the machine nor a web page in a browser may make one: the key is known only to the owner of the
+    state folder.
     """
 
     def __init__(self, access_key: str) -> None:
@@ -74,14 +77,25 @@ class Gate:
                 "the sandbox answers to 127.0.0.1 and localhost only",
                 status=403,
             )
-        found = re.search(r"Credential=([^/,\s]+)/", request.headers.get("authorization", ""))
-        key = found.group(1) if found else request.headers.get("x-takeda-key")
-        if key != self._access_key:
+        key = _signer(request) or request.headers.get("x-takeda-key", "")
+        if not hmac.compare_digest(key.encode(), self._access_key.encode()):
             raise ServiceError(
                 "UnrecognizedClientException",
                 "the access key is not this sandbox's: use the variables that `takeda sandbox env` prints",
                 status=403,
             )
+
+
+def _signer(request: Request) -> str:
+    """The access key that a request is signed with, in its header or as a presigned URL."""
+    found = re.search(r"Credential=([^/,\s]+)/", request.headers.get("authorization", ""))
+    if found:
+        return found.group(1)
+    words = parse_qs(request.query)
+    for name in ("X-Amz-Credential", "AWSAccessKeyId"):
+        if name in words:
+            return words[name][0].partition("/")[0]
+    return ""
 
 
 class Front:
@@ -231,7 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         path, _, query = self.path.partition("?")
-        size = int(self.headers.get("Content-Length") or 0)
+        length = self.headers.get("Content-Length") or "0"
+        size = int(length) if length.isdecimal() else MAX_BODY_BYTES + 1
         response: Response | None
         if size > MAX_BODY_BYTES:
             self.close_connection = True

@@ -313,7 +313,7 @@ def _omics_resources(call: Call, body: Mapping[str, Any], where: str) -> list[st
 def _made_by(operation: str) -> str:
     """The kind of resource that gets the tags of a call."""
     kinds = {"SubmitJob": "job", "StartRun": "run", "StartRunBatch": "runBatch"}
-    return kinds[operation] if operation in kinds else "workflow"
+    return kinds.get(operation, "workflow")
 
 
 def _passed(call: Call, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

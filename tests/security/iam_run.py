@@ -49,7 +49,7 @@ rule all:
 
 rule part:
     output: temp("part.{n}.txt")
-    shell: 'test "$LAB_TOKEN" = "planted-7f3a9c-of-envvars" && echo {wildcards.n} > {output}'
+    shell: 'printf %s "$LAB_TOKEN" | sha256sum | grep -q ^ce0d550de4ae && echo {wildcards.n} > {output}'
 
 rule sum:
     input: expand("part.{n}.txt", n=[1, 2])

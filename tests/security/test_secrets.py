@@ -1,0 +1,52 @@
+"""A run's secrets are where they must be for its jobs, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pytest
+from iam_run import PLANTED, PREFIX
+
+pytestmark = pytest.mark.sandbox
+
+
+def test_the_jobs_had_the_variable(recorded):
+    assert recorded.done.returncode == 0, recorded.done.stderr
+    assert recorded.objects[f"{PREFIX}run/sum.txt"] == b"1\n2\n"
+
+
+def test_no_call_holds_a_secret_but_the_one_that_brings_the_variables(recorded):
+    holding = [
+        call
+        for call in recorded.recorder.calls
+        if PLANTED in f"{call.path}{call.query}{dict(call.headers)}"
+        or PLANTED.encode() in call.body
+    ]
+    assert {(call.role, call.operation) for call in holding} == {("CONTROLLER", "PutObject")}
+    (call,) = holding
+    assert call.path.endswith("/environment.json")
+    assert call.headers["x-amz-server-side-encryption"] == "AES256"
+    variables = json.loads(call.body)
+    assert variables.pop("LAB_TOKEN") == f"{PLANTED}-of-envvars"
+    assert not any(PLANTED in value for value in variables.values())
+
+
+def test_nothing_holds_a_secret_when_the_run_is_over(recorded):
+    told = recorded.done.stdout + recorded.done.stderr
+    assert PLANTED not in told
+    holding = [key for key, content in recorded.objects.items() if PLANTED.encode() in content]
+    for folder in (recorded.project, recorded.state_dir):
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert files
+        holding += [str(path) for path in files if PLANTED.encode() in path.read_bytes()]
+    assert holding == []
+
+
+def test_the_ledger_and_the_log_were_written(recorded):
+    """Or else the tests above would have looked at nothing."""
+    state = recorded.project / ".snakemake/takeda"
+    assert "words" in (state / "events.jsonl").read_text()
+    with sqlite3.connect(state / "ledger.sqlite") as ledger:
+        assert ledger.execute("select count(*) from sqlite_master").fetchone()[0] > 0
+    assert [key for key in recorded.objects if "/manifests/" in key]
