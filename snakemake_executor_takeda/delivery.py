@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -23,11 +24,13 @@ class Delivery:
         self._environment_uri: str | None = None
 
     def sources(self, workflow: Any) -> str:
-        """Upload the sources as Snakemake packs them (tar.xz); returns the URI."""
+        """Upload the sources as Snakemake packs them (tar.xz); returns the URI, which tells what is in
+        them: jobs of an earlier controller go on with theirs."""
         with tempfile.TemporaryDirectory() as directory:
             archive = Path(directory) / "sources.tar.xz"
             workflow.write_source_archive(archive)
-            return self._put("sources.tar.xz", archive.read_bytes())
+            content = archive.read_bytes()
+        return self._put(f"sources-{hashlib.sha256(content).hexdigest()[:16]}.tar.xz", content)
 
     def environment(self, variables: dict[str, str]) -> str | None:
         """Upload the variables; returns the URI, None where there are none."""

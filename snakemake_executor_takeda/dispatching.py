@@ -30,7 +30,8 @@ class Dispatcher(threading.Thread):
 
     `place` decides the target, `placed` hears of it, `failed` of a job that could not be sent; `fits`
     tells whether its target takes it, and is asked where a job may get more than it asks for;
-    `send` hands a submission to its backend's lane. None of them may block for long.
+    `send` hands a submission to its backend's lane. None of them may block for long. Tasks and
+    submissions are numbered on from the last ones that the run has given out.
     """
 
     def __init__(
@@ -46,6 +47,8 @@ class Dispatcher(threading.Thread):
         fits: Callable[[JobSpec, Target], bool],
         key_resources: Callable[[Target], frozenset[str]],
         send: Callable[[Submission, dict[str, int]], None],
+        last_task: int = 0,
+        last_submission: int = 0,
     ) -> None:
         super().__init__(name="takeda-dispatcher", daemon=True)
         self._run_id = run_id
@@ -62,8 +65,8 @@ class Dispatcher(threading.Thread):
         self._waiting: list[tuple[float, list[Ready]]] = []
         """What was taken in, each with the moment from which on it may be sent."""
         self._stopping = False
-        self._tasks = 0
-        self._submissions = 0
+        self._tasks = last_task
+        self._submissions = last_submission
 
     def hand_over(self, ready: list[Ready], delay_seconds: float = 0.0) -> None:
         """Take jobs, to be sent after the delay; returns at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from typing import TYPE_CHECKING, Any
 
 from snakemake_interface_common.exceptions import ApiError
@@ -37,8 +38,11 @@ class Executor(RemoteExecutor):
         self._run.take([job])
 
     def cancel(self) -> None:
-        """End everything that was started; Snakemake calls this on Ctrl-C and on a fatal error."""
-        self._run.cancel()
+        """Snakemake calls this on Ctrl-C and on a fatal error, in the handler of that exception."""
+        if isinstance(sys.exception(), (KeyboardInterrupt, SystemExit)):
+            self._run.interrupt()
+        else:
+            self._run.cancel()
         self.shutdown()
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:

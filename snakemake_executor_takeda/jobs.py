@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from snakemake_executor_takeda.fingerprints import Fingerprints, identity
 from snakemake_executor_takeda.values import (
     ANY_LAUNCHER,
     UNKNOWN,
@@ -26,10 +27,13 @@ _RANKS = ("tasks", "ntasks")
 _PER_CPU = "mem_mb_per_cpu"
 
 
-def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
+def describe(
+    job: Any, *, with_input_size: bool = False, fingerprints: Fingerprints | None = None
+) -> JobSpec:
     """What routing and the backends need to know of a Snakemake job or group job.
 
     `with_input_size` sums the sizes of the inputs, which may cost a storage call each.
+    `fingerprints`, where given, tell it from others.
     Raises TakedaError naming the rule for a resource that cannot be used.
     """
     is_group = job.is_group()
@@ -40,7 +44,7 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
     name = str(job.groupid) if is_group else str(job.rule.name)
     shape = shape_of(resources, int(job.threads), where=f"rule {name} ({line})")
     handoff = bool(resources.get("handoff"))
-    return JobSpec(
+    spec = JobSpec(
         job_id=str(job.jobid) if is_group else int(job.jobid),
         rule=name,
         wildcards=wildcards,
@@ -57,7 +61,42 @@ def describe(job: Any, *, with_input_size: bool = False) -> JobSpec:
         source_line=line,
         is_group=is_group,
         rules=rules,
+        fingerprint=fingerprints.of(job) if fingerprints else "",
     )
+    return replace(spec, identity=identity(spec, map(str, job.input))) if fingerprints else spec
+
+
+def newest_input(job: Any, workflow: Any) -> float | None:
+    """Unix time at which the youngest input of a job was written; None where that cannot be told. Asks the
+    storage where Snakemake has not done so."""
+
+    async def times() -> list[float]:
+        found = []
+        for f in job.input:
+            try:
+                written = (await f.mtime()).local_or_storage()
+            except Exception:  # noqa: BLE001, S112 - of one that is gone, as temp() files are
+                continue
+            if written is not None:
+                found.append(float(written))
+        return found
+
+    return max(workflow.async_run(times()), default=None)
+
+
+def is_complete_but_marked(job: Any, workflow: Any) -> bool:
+    """Whether all outputs of a job are there, and Snakemake's marks of a job that did not finish, too. Of a
+    job without outputs nothing can be there: it counts as complete."""
+    members = job.jobs if job.is_group() else [job]
+
+    async def is_one(member: Any) -> bool:
+        marked = await workflow.persistence.incomplete(member)
+        return len(marked) == len(member.output)
+
+    async def are_all() -> bool:
+        return all([await is_one(member) for member in members])
+
+    return bool(workflow.async_run(are_all()))
 
 
 def kept_here(job: Any) -> str | None:

@@ -1,20 +1,49 @@
-"""The ledger `.snakemake/takeda/ledger.sqlite`: every submission, written before the call and after it."""
+"""The ledger `.snakemake/takeda/ledger.sqlite`: every submission, written before the call and after it,
+and what of it a later controller goes on with."""
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from snakemake_executor_takeda.audit.chain import Head
-from snakemake_executor_takeda.values import Accepted, Outcome, Submission
+from snakemake_executor_takeda.retrying import History
+from snakemake_executor_takeda.values import (
+    Accepted,
+    JobSpec,
+    Outcome,
+    Remembered,
+    Shape,
+    Submission,
+    TakedaError,
+    Target,
+    Task,
+)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = """
+create table if not exists run (
+    run_id text primary key,
+    state text not null check (state in ('running', 'detached', 'ended', 'cancelled')),
+    workdir text not null,
+    state_dir text not null,
+    remote_prefix text,
+    host text not null,
+    pid integer not null,
+    process_began real,
+    began_at real not null,
+    ended_at real
+);
 create table if not exists submission (
     submission_id text primary key,
     run_id text not null,
@@ -24,7 +53,8 @@ create table if not exists submission (
     external_id text,
     state text not null check (state in ('intent', 'accepted', 'refused')),
     intent_at real not null,
-    answered_at real
+    answered_at real,
+    asked text
 );
 create table if not exists task (
     task_id text primary key,
@@ -38,7 +68,10 @@ create table if not exists task (
     kind text,
     reason text,
     ended_at real,
-    detail text
+    detail text,
+    position integer,
+    identity text,
+    fingerprint text
 );
 create index if not exists task_of_submission on task (submission_id);
 create table if not exists event_log_head (
@@ -48,33 +81,187 @@ create table if not exists event_log_head (
     written_at real not null
 );
 """
+_ADDED_LATER = {
+    "submission": {"asked": "text"},
+    "task": {
+        "detail": "text",
+        "position": "integer",
+        "identity": "text",
+        "fingerprint": "text",
+    },
+}
+"""Columns that a table of an older version lacks."""
+OPEN_STATES = ("intent", "accepted")
+
+
+@dataclass(frozen=True)
+class KnownRun:
+    """A run as the ledger has it."""
+
+    run_id: str
+    state: str
+    """`running`, as long as nobody wrote down its end, `detached`, `ended` or `cancelled`."""
+    workdir: str
+    state_dir: str
+    remote_prefix: str | None
+    host: str
+    pid: int
+    process_began: float | None
+    """When the controller's process began, in clock ticks since its machine started."""
+    began_at: float
+    ended_at: float | None
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in ("running", "detached")
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether its controller is a process of this machine that still runs."""
+        return (
+            self.state == "running"
+            and self.host == socket.gethostname()
+            and process_began(self.pid) == self.process_began
+        )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A task that ended well."""
+
+    task_id: str
+    target: str
+    external_id: str | None
+    fingerprint: str
+    intent_at: float
+    """Unix time at which its submission was written down."""
+    detail: Mapping[str, Any]
 
 
 class Ledger:
-    """Durable record of one working directory. Every method is one transaction; safe across threads."""
+    """Durable record of one working directory. Every method is one transaction; safe across threads.
+
+    Raises TakedaError where the file is none, is damaged, or is of a later version."""
 
     def __init__(self, path: Path, run_id: str) -> None:
         self._run_id = run_id
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("pragma journal_mode = wal")
-        # An intent must be on disk before the call that it announces.
-        self._db.execute("pragma synchronous = full")
-        self._db.executescript(_SCHEMA)
-        self._add_what_older_versions_lack()
-        self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        try:
+            with readable_damage(path):
+                check_version(self._db, path)
+                self._db.execute("pragma journal_mode = wal")
+                # An intent must be on disk before the call that it announces.
+                self._db.execute("pragma synchronous = full")
+                self._add_what_older_versions_lack()
+                self._db.executescript(_SCHEMA)
+                self._db.execute(f"pragma user_version = {SCHEMA_VERSION}")
+        except BaseException:
+            self._db.close()
+            raise
 
     def _add_what_older_versions_lack(self) -> None:
-        columns = {row[1] for row in self._db.execute("pragma table_info(task)")}
-        if "detail" not in columns:
-            self._db.execute("alter table task add column detail text")
+        for table, added in _ADDED_LATER.items():
+            columns = {row[1] for row in self._db.execute(f"pragma table_info({table})")}
+            for name, kind in added.items():
+                if columns and name not in columns:
+                    self._db.execute(f"alter table {table} add column {name} {kind}")
+
+    def begin(self, workdir: Path, state_dir: Path, remote_prefix: str | None) -> None:
+        """This process controls the run from now on."""
+        now, pid = time.time(), os.getpid()
+        with self._transaction() as db:
+            db.execute(
+                "insert into run values (?, 'running', ?, ?, ?, ?, ?, ?, ?, null) "
+                "on conflict do update set state = 'running', workdir = excluded.workdir, "
+                "host = excluded.host, pid = excluded.pid, process_began = excluded.process_began, "
+                "ended_at = null",
+                (
+                    *(self._run_id, str(workdir), str(state_dir), remote_prefix),
+                    *(socket.gethostname(), pid, process_began(pid), now),
+                ),
+            )
+
+    def finish(self, state: str) -> None:
+        """How this controller left the run: `ended`, `cancelled` or `detached`."""
+        with self._transaction() as db:
+            db.execute(
+                "update run set state = ?, ended_at = ? where run_id = ?",
+                (state, time.time(), self._run_id),
+            )
+
+    def remembered(self, targets: Mapping[str, Target]) -> list[Remembered]:
+        """The submissions of this run with tasks that have not ended, in the order they were made.
+
+        Raises TakedaError where one went to a target that is not among these."""
+        with self._lock:
+            rows = self._db.execute(
+                "select s.submission_id, s.target, s.backend, s.name, s.external_id, s.state, "
+                "s.intent_at, s.asked, t.task_id, t.job_id, t.rule, t.wildcards, t.attempt, "
+                "t.external_id, t.state, t.identity, t.fingerprint "
+                "from submission s join task t using (submission_id) where s.submission_id in ("
+                "select submission_id from submission join task using (submission_id) "
+                "where run_id = ? and task.state in ('intent', 'accepted')) "
+                "order by s.rowid, t.position",
+                (self._run_id,),
+            ).fetchall()
+        return [
+            _remembered(list(group), targets) for _, group in groupby(rows, key=lambda row: row[0])
+        ]
+
+    def ended_well(self) -> dict[str, Ended]:
+        """The last task of this run that ended well, by the identity of its job."""
+        with self._lock:
+            rows = self._db.execute(
+                "select t.identity, t.task_id, s.target, t.external_id, t.fingerprint, s.intent_at, "
+                "t.detail from submission s join task t using (submission_id) "
+                "where s.run_id = ? and t.state = 'succeeded' and t.identity is not null "
+                "order by t.ended_at",
+                (self._run_id,),
+            ).fetchall()
+        return {
+            identity: Ended(
+                task_id, target, external_id, print_, intent_at, json.loads(detail or "{}")
+            )
+            for identity, task_id, target, external_id, print_, intent_at, detail in rows
+        }
+
+    def histories(self) -> dict[str, History]:
+        """How jobs of this run have failed, by identity."""
+        with self._lock:
+            rows = self._db.execute(
+                "select t.identity, t.attempt, s.target, t.kind, t.reason, t.external_id "
+                "from submission s join task t using (submission_id) "
+                "where s.run_id = ? and t.state = 'failed' and t.identity is not null "
+                "order by t.identity, t.ended_at, t.rowid",
+                (self._run_id,),
+            ).fetchall()
+        return {
+            identity: History.of(row[1:] for row in group)
+            for identity, group in groupby(rows, key=lambda row: row[0])
+        }
+
+    def numbers(self) -> tuple[int, int]:
+        """The highest numbers of a task and of a submission that this run has given out."""
+        after = len(self._run_id) + 3  # `<run_id>-t1`
+        with self._lock:
+            task, submission = (
+                self._db.execute(
+                    f"select max(cast(substr({column}, ?) as integer)) "  # noqa: S608 - names only
+                    "from submission join task using (submission_id) where run_id = ?",
+                    (after, self._run_id),
+                ).fetchone()[0]
+                for column in ("task_id", "submission_id")
+            )
+        return task or 0, submission or 0
 
     def intend(self, submission: Submission) -> None:
         """Write what is about to be sent; on disk when this returns."""
         target = submission.target
         with self._transaction() as db:
             db.execute(
-                "insert into submission values (?, ?, ?, ?, ?, null, 'intent', ?, null)",
+                "insert into submission (submission_id, run_id, target, backend, name, state, "
+                "intent_at, asked) values (?, ?, ?, ?, ?, 'intent', ?, ?)",
                 (
                     submission.submission_id,
                     self._run_id,
@@ -82,10 +269,12 @@ class Ledger:
                     target.backend,
                     submission.name,
                     time.time(),
+                    _asked(submission.tasks[0].job),
                 ),
             )
             db.executemany(
-                "insert into task values (?, ?, ?, ?, ?, ?, null, 'intent', null, null, null, null)",
+                "insert into task (task_id, submission_id, job_id, rule, wildcards, attempt, state, "
+                "position, identity, fingerprint) values (?, ?, ?, ?, ?, ?, 'intent', ?, ?, ?)",
                 [
                     (
                         task.task_id,
@@ -94,8 +283,11 @@ class Ledger:
                         _text(task.job.rule),
                         json.dumps(dict(task.job.wildcards)),
                         task.job.attempt,
+                        position,
+                        task.job.identity or None,
+                        task.job.fingerprint or None,
                     )
-                    for task in submission.tasks
+                    for position, task in enumerate(submission.tasks)
                 ],
             )
 
@@ -133,8 +325,19 @@ class Ledger:
             for task_id, outcome in outcomes.items()
         )
 
-    def cancel(self, task_ids: Iterable[str]) -> None:
-        outcome = Outcome(reason="cancelled by the user")
+    def never_sent(self, remembered: Remembered) -> None:
+        """An intent turned out to be no more than that: no failure of its tasks."""
+        with self._transaction() as db:
+            db.execute(
+                "update submission set state = 'refused', answered_at = ? where submission_id = ?",
+                (time.time(), remembered.submission.submission_id),
+            )
+        self.cancel(
+            remembered.open_task_ids, "it had not reached the service when its controller ended"
+        )
+
+    def cancel(self, task_ids: Iterable[str], reason: str = "cancelled by the user") -> None:
+        outcome = Outcome(reason=reason)
         self._end((task_id, "cancelled", outcome) for task_id in task_ids)
 
     def note_end_of_event_log(self, head: Head) -> None:
@@ -175,10 +378,114 @@ class Ledger:
                 raise
 
 
+@contextmanager
+def readable_damage(path: Path) -> Iterator[None]:
+    """TakedaError in place of what SQLite says of a file that is none, or is torn."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError | sqlite3.IntegrityError):
+            raise
+        raise TakedaError(
+            f"the ledger {path} is damaged ({error}). What it knew of running jobs is lost with it: "
+            "look in the services for jobs whose names begin with `takeda-`, and end them; move the "
+            f"file and those named {path.name}-wal and {path.name}-shm away; then start again"
+        ) from error
+
+
+def check_version(db: sqlite3.Connection, path: Path) -> None:
+    """Raises TakedaError where a later version has written the file."""
+    (version,) = db.execute("pragma user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise TakedaError(
+            f"the ledger {path} is of a later version of this plugin (schema {version}, this one "
+            f"knows {SCHEMA_VERSION}): update snakemake-executor-plugin-takeda"
+        )
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A ledger that is there, to be looked at. Raises sqlite3.Error where there is none."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+
+def last_run(path: Path) -> KnownRun | None:
+    """The newest run of a ledger; None where there is no ledger, or one of before runs were kept.
+    Raises TakedaError where the file is damaged or of a later version."""
+    if not path.exists():
+        return None
+    with readable_damage(path), closing(read_only(path)) as db:
+        check_version(db, path)
+        if not db.execute("select 1 from sqlite_master where name = 'run'").fetchone():
+            return None
+        row = db.execute("select * from run order by began_at desc, rowid desc limit 1").fetchone()
+    return KnownRun(*row) if row else None
+
+
+def process_began(pid: int) -> float | None:
+    """When a process of this machine began, in clock ticks since the machine started: with the pid it
+    names one process. None where there is no such process."""
+    try:
+        # Its name may hold spaces and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return float(fields[19]) if fields[0] not in "ZX" else None
+    except OSError:
+        return None
+
+
+def _asked(job: JobSpec) -> str:
+    """What a submission asks for, as JSON: the same for all of its tasks."""
+    asked = {
+        "shape": vars(job.shape),
+        "resources": dict(job.resources),
+        "container": job.container,
+        "rules": job.rules,
+        "is_group": job.is_group,
+    }
+    return json.dumps(asked, default=str)
+
+
+def _remembered(rows: list[tuple[Any, ...]], targets: Mapping[str, Target]) -> Remembered:
+    """Of the rows of one submission's tasks."""
+    submission_id, target_name, backend, name, external_id, state, intent_at, asked = rows[0][:8]
+    target = targets.get(target_name)
+    if target is None or target.backend != backend:
+        raise TakedaError(
+            f"jobs of the run before this one still run on target {target_name!r} ({backend}), which "
+            f"the routing policy {'no longer has' if target is None else 'has as ' + target.backend}. "
+            "Put it back to go on with them, or end them with `takeda cancel`"
+        )
+    facts = json.loads(asked)
+    shape = Shape(**facts["shape"])
+    rules, is_group = tuple(facts["rules"]), bool(facts["is_group"])
+    tasks, external_ids, still_open = [], {}, set()
+    for row in rows:
+        task_id, job_id, rule, wildcards, attempt, task_external_id, task_state = row[8:15]
+        job = JobSpec(
+            job_id,
+            rule,
+            json.loads(wildcards),
+            attempt,
+            shape,
+            facts["resources"],
+            container=facts["container"],
+            is_group=is_group,
+            rules=rules,
+            identity=row[15] or "",
+            fingerprint=row[16] or "",
+        )
+        tasks.append(Task(task_id, job, target))
+        external_ids[task_id] = task_external_id
+        if task_state in OPEN_STATES:
+            still_open.add(task_id)
+    submission = Submission(submission_id, name, target, tuple(tasks))
+    accepted = Accepted(external_id, external_ids) if state == "accepted" else None
+    return Remembered(submission, accepted, frozenset(still_open), intent_at)
+
+
 def ends_of_event_log(path: Path) -> list[Head]:
     """Where the event log ended at the end of each run, as a ledger has it; read only. Raises
     sqlite3.Error where the file is none."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+    with closing(read_only(path)) as db:
         tables = db.execute("select 1 from sqlite_master where name = 'event_log_head'")
         if not tables.fetchone():
             return []  # of an earlier version

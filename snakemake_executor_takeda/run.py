@@ -25,18 +25,29 @@ from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import NO_JOB, EventLog, about
+from snakemake_executor_takeda.fingerprints import Fingerprints
 from snakemake_executor_takeda.interrupts import one_interrupt
-from snakemake_executor_takeda.ledger import Ledger
+from snakemake_executor_takeda.ledger import KnownRun, Ledger, last_run
 from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.summary import Summary
+from snakemake_executor_takeda.resuming import (
+    Adopted,
+    ControllerLock,
+    Memory,
+    ago,
+    check_is_free,
+    is_before,
+)
 from snakemake_executor_takeda.retrying import History, Resubmit, next_step
 from snakemake_executor_takeda.values import (
     Accepted,
+    Active,
     FailureKind,
     File,
     JobSpec,
     Outcome,
     Placement,
+    Remembered,
     Shape,
     Submission,
     TakedaError,
@@ -47,9 +58,9 @@ from snakemake_executor_takeda.watching import Lane
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.delivery import Delivery
     from snakemake_executor_takeda.outputs import OutputCheck, S3Object
     from snakemake_executor_takeda.routing.policy import Policy
-    from snakemake_executor_takeda.values import Active
 
 CANCEL_TIMEOUT_SECONDS = 60
 CANCEL_GRACE_SECONDS = 3
@@ -103,7 +114,16 @@ class Run:
         self._reporter = threading.Thread(target=self._report, name="takeda-reporter", daemon=True)
         self._refused_backends: dict[str, TakedaError] = {}
         self._cancelled = False
+        self._detached = False
+        self._is_left = False
+        """Whether something that was to be ended goes on."""
         self._closed = False
+        self._memory = Memory()
+        self._outdated: dict[str, list[int]] = {}
+        """Submission of an earlier controller → jobs that are sent once it is ended."""
+        self._fingerprints = Fingerprints()
+        self._delivery: Delivery | None = None
+        self._jobs_need_variables = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
         self._began: float | None = None
@@ -131,10 +151,43 @@ class Run:
                 message = failure_text(None, None, outcome)
                 self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
+            open_job = OpenJob(job, item, about(spec))
+            if spec.identity in self._memory.histories:
+                open_job.history = self._memory.histories[spec.identity]
             with self._lock:
-                self._open[key] = OpenJob(job, item, about(spec))
-            ready.append(item)
+                self._open[key] = open_job
+            try:
+                is_under_way = self._taken_up(open_job)
+            except Exception as error:  # noqa: BLE001 - whatever is thrown, this job gets its report
+                self._rescue(open_job, error)
+                continue
+            if not is_under_way:
+                ready.append(item)
         self._dispatcher.hand_over(ready)
+
+    def interrupt(self) -> None:
+        """Ctrl-C: as `--takeda-on-interrupt` says."""
+        if self._workflow.executor_settings.on_interrupt == "detach":
+            self.detach()
+        else:
+            self.cancel()
+
+    def detach(self) -> None:
+        """Stop sending and watching; what was sent goes on without this process, where it can."""
+        with self._lock:
+            self._cancelled = self._detached = True
+            lanes = list(self._lanes.values())
+        self._dispatcher.stop()
+        for lane in lanes:
+            lane.stop(cancelling=not lane.backend.outlives_controller)
+        for lane in lanes:
+            if lane.backend.outlives_controller:
+                # What is being sent is accepted first, and written down.
+                _join(lane, CANCEL_TIMEOUT_SECONDS)
+            else:
+                self._cancel_lane(lane)
+        with self._lock:
+            self._open.clear()
 
     def cancel(self) -> None:
         """Stop sending, then end in every backend, all at once, what was sent."""
@@ -183,6 +236,11 @@ class Run:
 
     def intended(self, submission: Submission) -> None:
         self._ledger.intend(submission)
+        # Before the call: an output that a job leaves half written is marked, whoever is killed when.
+        for task in submission.tasks:
+            open_job = self._open_job(task.task_id)
+            if open_job:
+                self._announce(open_job)
 
     def accepted(self, submission: Submission, accepted: Accepted) -> None:
         self._record(lambda: self._ledger.accept(submission, accepted))
@@ -199,13 +257,29 @@ class Run:
             open_job.external_id = accepted.task_external_ids[task.task_id]
             told = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
             self._event("submitted", open_job, told)
-            if not open_job.announced:
-                open_job.announced = True
-                self._announce(open_job)
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
         self._record(lambda: self._ledger.refuse(submission, outcome))
         self._settle({task.task_id: outcome for task in submission.tasks})
+
+    def reattached(self, remembered: Remembered, accepted: Accepted) -> None:
+        if remembered.accepted is None:
+            self._record(lambda: self._ledger.accept(remembered.submission, accepted))
+        with self._lock:
+            adopted = self._memory.tasks(remembered.open_task_ids)
+            for one in adopted:
+                one.accepted = accepted
+            claimed = [self._open.get(one.key) for one in adopted if one.key is not None]
+            is_outdated = remembered.submission.submission_id in self._outdated
+        for open_job in claimed:
+            if open_job:
+                self._tell_reattached(open_job, remembered, accepted)
+        if is_outdated:
+            self._end_outdated(remembered.submission.submission_id)
+
+    def absent(self, remembered: Remembered) -> None:
+        self._record(lambda: self._ledger.never_sent(remembered))
+        self._send_anew(remembered, "it had never reached the service")
 
     def started(self, update: Update) -> None:
         open_job = self._open_job(update.task_id)
@@ -223,10 +297,159 @@ class Run:
         outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
         outcomes |= self._without_outputs(outcomes)
         self._record(lambda: self._ledger.end(outcomes))
+        with self._lock:
+            for one in self._memory.tasks(outcomes):
+                if one.key is None:
+                    # Its job may be handed over yet.
+                    one.outcome = outcomes.pop(one.task.task_id)
         self._settle(outcomes)
 
     def trouble(self, message: str) -> None:
         self._logger.warning(f"takeda: {message}")
+
+    # What an earlier controller of this run has left.
+
+    def _taken_up(self, open_job: OpenJob) -> bool:
+        """Whether the work of this job is done already, or on its way."""
+        spec, key = open_job.ready.job, open_job.ready.key
+        with self._lock:
+            adopted = self._memory.claim(spec.identity, key)
+            if adopted and adopted.outcome is None and not adopted.is_absent:
+                self._key_of_task[adopted.task.task_id] = key
+        if adopted is None or adopted.is_absent:
+            return adopted is None and self._is_done(open_job)
+        if adopted.task.job.fingerprint != spec.fingerprint or not is_before(
+            adopted.remembered.intent_at, self._newest_input(open_job)
+        ):
+            return self._supersede(open_job, adopted)
+        if self._backend(adopted.task.target).finds_its_runs:
+            self._record(
+                lambda: self._ledger.cancel([adopted.task.task_id], "its job was handed over again")
+            )
+            return False
+        reason = "an earlier controller of this run has sent it"
+        open_job.placement = self._as_of(spec, Placement(adopted.task.target, (reason,)))
+        self._announce(open_job)
+        if adopted.outcome is not None:
+            self._key_of_task[adopted.task.task_id] = key
+            open_job.external_id = (adopted.accepted or Accepted("", {})).task_external_ids.get(
+                adopted.task.task_id
+            )
+            outcomes = {adopted.task.task_id: adopted.outcome}
+            # Its outputs are looked for in S3, away from Snakemake's own thread.
+            self._lane(adopted.task.target.backend).call(
+                lambda: self._settle(outcomes | self._without_outputs(outcomes))
+            )
+        elif adopted.accepted is not None:
+            self._tell_reattached(open_job, adopted.remembered, adopted.accepted)
+        return True
+
+    def _tell_reattached(
+        self, open_job: OpenJob, remembered: Remembered, accepted: Accepted
+    ) -> None:
+        task_id = next(
+            task_id
+            for task_id in accepted.task_external_ids
+            if self._key_of_task.get(task_id) == open_job.ready.key
+        )
+        open_job.external_id = accepted.task_external_ids[task_id]
+        told = {"submission": accepted.external_id, "sent": ago(remembered.intent_at) + " ago"}
+        self._event("reattached", open_job, told)
+
+    def _is_done(self, open_job: OpenJob) -> bool:
+        """Whether a task did all of a job's work, of which an earlier controller could not tell Snakemake
+        any more. It is reported then."""
+        spec = open_job.ready.job
+        ended = self._memory.ended_well.get(spec.identity)
+        if ended is None or ended.fingerprint != spec.fingerprint:
+            return False
+        target = self._targets.get(ended.target)
+        if target is None or not jobs.is_complete_but_marked(open_job.job, self._workflow):
+            return False
+        if not is_before(ended.intent_at, self._newest_input(open_job)):
+            return False
+        open_job.placement = Placement(target, ("an earlier controller of this run saw it end",))
+        open_job.external_id = ended.external_id
+        self._announce(open_job)
+        self._event("reattached", open_job, {"has_ended": True})
+        wall_seconds = ended.detail.get("wall_seconds")
+        outcome = Outcome(wall_seconds=wall_seconds, detail=ended.detail)
+        self._note_end(open_job, open_job.placement, outcome)
+        self._outcomes.put((open_job, outcome))
+        return True
+
+    def _supersede(self, open_job: OpenJob, adopted: Adopted) -> bool:
+        """End what was sent for a job that has changed since, then send the job. False where nothing of it
+        is left."""
+        self._logger.info(
+            f"takeda: {open_job.ready.job.rule} (job {open_job.ready.job.job_id}) has changed since it "
+            "was sent: what was sent is ended first"
+        )
+        submission_id = adopted.submission_id
+        with self._lock:
+            self._key_of_task.pop(adopted.task.task_id, None)
+            is_over = adopted.outcome is not None
+            is_first = submission_id not in self._outdated
+            if not is_over:
+                self._outdated.setdefault(submission_id, []).append(open_job.ready.key)
+        if is_over:
+            return False
+        if is_first:
+            self._lane(adopted.task.target.backend).call(
+                partial(self._end_outdated, submission_id, adopted.remembered)
+            )
+        return True
+
+    def _end_outdated(self, submission_id: str, remembered: Remembered | None = None) -> None:
+        """In its lane's thread. All of the submission is ended: its other jobs are sent anew as well."""
+        remembered = remembered or next(
+            one for one in self._memory.remembered if one.submission.submission_id == submission_id
+        )
+        target = remembered.submission.target
+        backend = self._backend(target)
+        active = self._lane(target.backend).leave(submission_id)
+        if active is None and backend.finds_its_runs and remembered.accepted:
+            active = Active(remembered.submission, remembered.accepted, remembered.open_task_ids)
+        if active is None:
+            # In doubt, it is told of again; of what has ended nothing is left to end.
+            with self._lock:
+                is_in_doubt = any(
+                    one.accepted is None and one.outcome is None and not one.is_absent
+                    for one in self._memory.tasks(remembered.open_task_ids)
+                )
+            if is_in_doubt and not backend.finds_its_runs:
+                return
+        else:
+            try:
+                backend.end(active)
+            except Exception as error:  # noqa: BLE001 - told; the jobs are sent all the same
+                self._logger.error(f"takeda: {error}")
+            self._record(
+                lambda: self._ledger.cancel(active.open_task_ids, "its job has changed since")
+            )
+        self._send_anew(remembered, "what was sent before is ended")
+
+    def _send_anew(self, remembered: Remembered, why: str) -> None:
+        """The jobs whose tasks were of this submission, and did not end."""
+        with self._lock:
+            keys = self._outdated.pop(remembered.submission.submission_id, [])
+            for one in self._memory.tasks(remembered.open_task_ids):
+                if one.outcome is None:
+                    self._memory.set_aside(one)
+                    if (
+                        one.key is not None
+                        and self._key_of_task.pop(one.task.task_id, None) is not None
+                    ):
+                        keys.append(one.key)
+            open_jobs = [self._open[key] for key in keys if key in self._open]
+        for open_job in open_jobs:
+            open_job.placement = None
+            self._event("resubmitted", open_job, {"reason": why})
+        if open_jobs and not self._cancelled:
+            self._dispatcher.hand_over([one.ready for one in open_jobs])
+
+    def _newest_input(self, open_job: OpenJob) -> float | None:
+        return jobs.newest_input(open_job.job, self._workflow)
 
     # From an outcome to the one report.
 
@@ -342,6 +565,9 @@ class Run:
                     self._output_check.fetch_directory(file)
 
     def _announce(self, open_job: OpenJob) -> None:
+        if open_job.announced:
+            return
+        open_job.announced = True
         try:
             self._executor.report_job_submission(open_job.info())
         except Exception as error:  # noqa: BLE001 - the job runs, only its mark is missing
@@ -473,10 +699,15 @@ class Run:
         image = assembly.container_image_of(self._workflow)
         policy = assembly.policy_of(settings, self._factories, image)
         self._targets = policy.targets
-        run_id = assembly.new_run_id()
+        _check_on_interrupt(settings.on_interrupt)
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
+        known = self._unfinished_run(state, workdir)
+        run_id = known.run_id if known else assembly.new_run_id()
         state_dir = state / "runs" / run_id
+        if known and Path(known.state_dir).is_dir():
+            # Of a copy: what jobs leave behind, they leave where they were told to.
+            state_dir = Path(known.state_dir)
         remote_prefix = assembly.remote_prefix_of(self._workflow, settings, run_id)
         self._place = lambda spec: self._as_of(spec, place(spec, policy))
         self._fallback_of = lambda spec, target: fallback_of(spec, target, policy)
@@ -485,12 +716,13 @@ class Run:
             self._logger.warning(f"takeda: {warning}")
         first_jobs = self._first_jobs()
         names = {placement.target.name for _, placement in first_jobs}
-        used = assembly.reachable(sorted(names), self._targets)
 
         # Whatever ends the process early: variables of the run must not stay in S3.
         atexit.register(self._close_all)
         try:
-            state_dir.mkdir(parents=True)
+            state_dir.mkdir(parents=True, exist_ok=True)
+            lock = ControllerLock(state / "controller.lock", run_id)
+            self._closers.append(lock.release)
             self._events = EventLog(state / "events.jsonl", run_id)
             self._closers.append(self._events.close)
             if self._events.torn_bytes:
@@ -499,9 +731,14 @@ class Run:
                 )
             self._ledger = Ledger(state / "ledger.sqlite", run_id)
             self._closers.append(self._ledger.close)
+            self._closers.append(self._drop_variables)
             self._closers.append(self._write_end)
+            if known:
+                self._remember(known, remote_prefix)
         except (OSError, sqlite3.Error) as error:
             raise TakedaError(f"cannot write below {state}: {error}") from error
+        names |= {one.submission.target.name for one in self._memory.remembered}
+        used = assembly.reachable(sorted(names), self._targets)
         self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
         self._inner = InnerSnakemake(self._executor, state_dir)
         for name in {target.backend for target in used}:
@@ -510,6 +747,7 @@ class Run:
         for target in used:
             # Asked before there is anything to send: the dispatcher must not wait for a service.
             self._array_limit(target, Shape())
+        last_task, last_submission = self._ledger.numbers() if known else (0, 0)
         self._dispatcher = Dispatcher(
             run_id,
             Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
@@ -521,17 +759,58 @@ class Run:
             fits=self._fits,
             key_resources=lambda target: self._factories[target.backend].shape_key_resources,
             send=self._send,
+            last_task=last_task,
+            last_submission=last_submission,
         )
         # The workflow and all modules live as long as the run: what looks for garbage need not go
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
-        self._write_start(snakefile, commit(), policy)
+        self._ledger.begin(workdir, state_dir, remote_prefix)
+        self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._reporter.start()
         self._dispatcher.start()
+        for one in self._memory.remembered:
+            if not self._backend(one.submission.target).finds_its_runs:
+                self._lane(one.submission.target.backend).adopt(one)
         self._closers.append(one_interrupt(lambda: self._cancelled))
 
-    def _write_start(self, snakefile: Path, commit: dict[str, Any], policy: Policy) -> None:
+    def _unfinished_run(self, state: Path, workdir: Path) -> KnownRun | None:
+        """The run that this one goes on with. Raises TakedaError where it may not."""
+        known = last_run(state / "ledger.sqlite")
+        if known is None or not known.is_unfinished:
+            return None
+        check_is_free(known, workdir)
+        return known
+
+    def _remember(self, known: KnownRun, remote_prefix: str | None) -> None:
+        """Read what the run's earlier controllers have left. Raises TakedaError where this one cannot go
+        on with it."""
+        self._memory = Memory(
+            self._ledger.remembered(self._targets),
+            self._ledger.ended_well(),
+            self._ledger.histories(),
+        )
+        self._jobs_need_variables = bool(self._memory.remembered)
+        counts: Counter[str] = Counter()
+        for one in self._memory.remembered:
+            counts[one.submission.target.backend] += len(one.open_task_ids)
+        if counts and known.remote_prefix != remote_prefix:
+            raise TakedaError(
+                f"run {known.run_id} did not end, and keeps its files in "
+                f"{known.remote_prefix or known.workdir}, not in {remote_prefix or 'this directory'}: go on "
+                "with the profile and flags that it had, or end its jobs with `takeda cancel`"
+            )
+        how = "was detached" if known.state == "detached" else "did not end"
+        under_way = ", ".join(f"{count} on {name}" for name, count in sorted(counts.items()))
+        self._logger.info(
+            f"takeda: goes on with run {known.run_id}, which began {ago(known.began_at)} ago and {how}; "
+            f"jobs under way: {under_way or 'none'}"
+        )
+
+    def _write_start(
+        self, snakefile: Path, commit: dict[str, Any], policy: Policy, *, is_resumed: bool
+    ) -> None:
         """The event of a run that may begin: who starts it, with which version of which code."""
         file = Path(self._workflow.executor_settings.routing or "")
         told = {
@@ -541,6 +820,7 @@ class Run:
             "workdir": str(self._context.workdir),
             "policy": identity.file_facts(file.absolute()) if file.name else None,
             "targets": {name: target.backend for name, target in policy.targets.items()},
+            "is_resumed": is_resumed,
         }
         self._began = time.monotonic()
         self._record(lambda: self._events.write("run", NO_JOB, None, None, told))
@@ -549,13 +829,45 @@ class Run:
         """The event of a run that began, and a copy of the log's end in the ledger."""
         if self._began is None:
             return
+        state = self._state_at_the_end()
+        self._jobs_need_variables = state == "detached"
+        self._record(lambda: self._ledger.finish(state))
         told = {
-            "status": "cancelled" if self._cancelled else "ended",
+            "status": state,
             "wall_seconds": round(time.monotonic() - self._began, 1),
             "totals": dict(self._events.counts),
         }
         self._record(lambda: self._events.write("run_end", NO_JOB, None, None, told))
         self._record(lambda: self._ledger.note_end_of_event_log(self._events.sync()))
+
+    def _drop_variables(self) -> None:
+        if self._delivery and not self._jobs_need_variables:
+            self._delivery.close()
+
+    def _state_at_the_end(self) -> str:
+        """What the ledger says of a run whose controller ends."""
+        with self._lock:
+            lanes = list(self._lanes.values())
+            unclaimed = len(self._memory.unclaimed())
+        under_way = Counter(
+            {
+                name: count
+                for lane in lanes
+                if lane.backend.outlives_controller
+                and (name := lane.backend_name)
+                and (count := sum(len(one.open_task_ids) for one in lane.active()))
+            }
+        )
+        if self._cancelled and not self._detached:
+            return "detached" if self._is_left else "cancelled"
+        if not (under_way or unclaimed or self._detached):
+            return "ended"
+        told = ", ".join(f"{count} on {name}" for name, count in sorted(under_way.items()))
+        self._logger.info(
+            f"takeda: jobs that go on without this process: {told or 'none'}. To come back, say the same "
+            "command with --rerun-incomplete; `takeda status` shows them, `takeda cancel` ends them"
+        )
+        return "detached"
 
     def _first_jobs(self) -> list[tuple[JobSpec, Placement]]:
         """One job of each rule that will run, and where it would go.
@@ -627,11 +939,10 @@ class Run:
             from snakemake_executor_takeda.outputs import OutputCheck
 
             s3 = client("s3")
-            delivery = Delivery(s3, remote_prefix)
+            delivery = self._delivery = Delivery(s3, remote_prefix)
             try:
                 with readable_errors("s3"):
                     sources_uri = delivery.sources(self._workflow)
-                    self._closers.append(delivery.close)
                     environment_uri = delivery.environment(dict(self._executor.envvars()))
             except ClientError as error:
                 raise TakedaError(
@@ -700,7 +1011,9 @@ class Run:
             return lane
 
     def _describe(self, job: Any) -> JobSpec:
-        return jobs.describe(job, with_input_size=self._with_input_size)
+        return jobs.describe(
+            job, with_input_size=self._with_input_size, fingerprints=self._fingerprints
+        )
 
     def _cancel_lane(self, lane: Lane) -> None:
         # A submission under way is accepted first; it would be an orphan otherwise. One that is stuck
@@ -712,9 +1025,16 @@ class Run:
             try:
                 left = lane.backend.cancel(active)
             except Exception as error:  # noqa: BLE001 - the other lanes still cancel theirs
+                self._is_left = True
                 self._logger.error(f"takeda: {error}")
                 return
-            task_ids = [task_id for one in active for task_id in one.open_task_ids]
+            self._is_left = self._is_left or bool(left)
+            task_ids = [
+                task_id
+                for one in active
+                if one.accepted.external_id not in (left or ())
+                for task_id in one.open_task_ids
+            ]
             self._record(partial(self._ledger.cancel, task_ids))
             self._tell_cancelled(active, left or ())
             ended |= {one.submission.submission_id for one in active}
@@ -745,6 +1065,14 @@ class Run:
                 close()
             except Exception as error:  # noqa: BLE001 - the others are still closed
                 self._logger.error(f"takeda: {error}")
+
+
+def _check_on_interrupt(said: str) -> None:
+    if said not in ("cancel", "detach"):
+        raise TakedaError(
+            f"--takeda-on-interrupt {said}: say `cancel`, which ends all jobs, or `detach`, which leaves "
+            "them running"
+        )
 
 
 def failure_text(

@@ -73,6 +73,11 @@ class ExecutorSettings(ExecutorSettingsBase):
         "fallback takes it. Does not count against --retries. Default: 2.",
         default=2,
     )
+    on_interrupt: str = _flag(
+        "What a Ctrl-C does with jobs that run: 'cancel' ends them, 'detach' leaves them running; the "
+        "same command with --rerun-incomplete goes on with them. Default: cancel.",
+        default="cancel",
+    )
 
     def __post_init__(self) -> None:
         """A run that was made for the aws-batch plugin, and says no word of this one, shares no files,

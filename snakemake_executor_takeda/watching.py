@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,7 @@ from snakemake_executor_takeda.values import (
     Active,
     FailureKind,
     Outcome,
+    Remembered,
     Submission,
     Update,
 )
@@ -28,21 +30,29 @@ OPEN_TASKS_A_SECOND = 800
 LONGEST_BUSY_SECONDS = 2.5
 """Among thousands of tasks one ends every moment. Each look, and each time that Snakemake's scheduler is
 woken, costs in proportion to their number, so that there are fewer of them the more tasks there are."""
+ASKED_AGAIN_SECONDS = 5.0
+"""Where it could not be found out what became of an earlier controller's submission."""
 # A backend swallows a service's silence itself; what escapes it is a fault of a file system, or a
 # bug, and a bug must end.
 PATIENCE_WITH_POLL_ERRORS_SECONDS = 1800.0
 
 
 class LaneListener(Protocol):
-    """Whom a lane tells. Every task ends in exactly one `refused` or `ended`."""
+    """Whom a lane tells. Every task ends in exactly one `refused` or `ended`. What is remembered of an
+    earlier controller is first told to be `reattached` or `absent`."""
 
     def intended(self, submission: Submission) -> None: ...
     def accepted(self, submission: Submission, accepted: Accepted) -> None: ...
     def refused(self, submission: Submission, outcome: Outcome) -> None: ...
+    def reattached(self, remembered: Remembered, accepted: Accepted) -> None: ...
+    def absent(self, remembered: Remembered) -> None: ...
     def started(self, update: Update) -> None: ...
     def waits(self, update: Update) -> None: ...
     def ended(self, updates: list[Update]) -> None: ...
     def trouble(self, message: str) -> None: ...
+
+
+_Item = Submission | Remembered | Callable[[], None]
 
 
 @dataclass
@@ -67,23 +77,38 @@ class Lane(threading.Thread):
         self, name: str, backend: Backend, listener: LaneListener, longest_pause_seconds: float
     ) -> None:
         super().__init__(name=f"takeda-{name}", daemon=True)
+        self.backend_name = name
         self.backend = backend
         self._listener = listener
         self._pace = Pace(max(SHORTEST_PAUSE_SECONDS, longest_pause_seconds))
-        self._inbox: queue.SimpleQueue[Submission | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._active: dict[str, Active] = {}
-        self._delayed: list[tuple[float, Submission]] = []
-        """What the service did not take yet, each with the moment to try again."""
+        self._delayed: list[tuple[float, Submission | Remembered]] = []
+        """What the service did not take yet, or does not know yet, each with the moment to try again."""
         self._stopping = False
         self._cancelling = False
         self._nudged = False
         self._sending = False
         self._errors_since: float | None = None
+        self._last_note = ""
 
     def submit(self, submission: Submission) -> None:
         """Send it soon; returns at once."""
         self._inbox.put(submission)
+
+    def adopt(self, remembered: Remembered) -> None:
+        """Find out what became of it, and watch it from then on; returns at once."""
+        self._inbox.put(remembered)
+
+    def call(self, duty: Callable[[], None]) -> None:
+        """Do something between submissions and polls, in the lane's thread; returns at once."""
+        self._inbox.put(duty)
+
+    def leave(self, submission_id: str) -> Active | None:
+        """Watch a submission no longer; None where it is not watched. In the lane's thread only."""
+        with self._lock:
+            return self._active.pop(submission_id, None)
 
     def nudge(self) -> None:
         """Poll now rather than at the end of the pause; from any thread."""
@@ -139,19 +164,54 @@ class Lane(threading.Thread):
         for item in [item for item in self._delayed if item[0] <= now]:
             if not self._stopping:
                 self._delayed.remove(item)
+                if isinstance(item[1], Remembered):
+                    self._reattach(item[1])
+                    continue
                 self._sending = True
                 self._submit(item[1], again=True)
                 self._sending = False
 
     def _take_in(self, timeout: float | None) -> None:
         try:
-            submission = self._inbox.get(timeout=timeout)
+            item = self._inbox.get(timeout=timeout)
         except queue.Empty:
             return
-        self._sending = submission is not None
-        if submission is not None and not self._stopping:
-            self._submit(submission)
-        self._sending = False
+        if item is None or self._stopping:
+            return
+        if isinstance(item, Remembered):
+            self._reattach(item)
+        elif isinstance(item, Submission):
+            self._sending = True
+            self._submit(item)
+            self._sending = False
+        else:
+            item()
+
+    def _reattach(self, remembered: Remembered) -> None:
+        try:
+            accepted = self.backend.reattach(remembered)
+        except SubmissionDelayed as delay:
+            self._ask_again(remembered, delay.seconds, delay.note)
+            return
+        except Exception as error:  # noqa: BLE001 - whatever is thrown, its jobs must not run twice
+            self._ask_again(
+                remembered, ASKED_AGAIN_SECONDS, f"{remembered.submission.name}: {error!r}"
+            )
+            return
+        if accepted is None:
+            self._listener.absent(remembered)
+            return
+        one = Active(remembered.submission, accepted, remembered.open_task_ids)
+        with self._lock:
+            self._active[remembered.submission.submission_id] = one
+        self._pace.something_happened()
+        self._listener.reattached(remembered, accepted)
+
+    def _ask_again(self, remembered: Remembered, seconds: float, note: str) -> None:
+        self._delayed.append((time.monotonic() + seconds, remembered))
+        if note and note != self._last_note:
+            self._last_note = note
+            self._listener.trouble(note)
 
     def _submit(self, submission: Submission, *, again: bool = False) -> None:
         try:

@@ -14,6 +14,7 @@ from snakemake_executor_takeda.values import (
     Active,
     FailureKind,
     JobSpec,
+    Remembered,
     Shape,
     Submission,
     Target,
@@ -105,9 +106,25 @@ class Backend(Protocol):
         not answer is not an end: yield nothing and say it again next time.
         """
 
+    finds_its_runs: bool
+    """Whether `submit` finds what an earlier controller started for the same job, and starts nothing
+    then. Nothing is asked of `reattach`."""
+
+    outlives_controller: bool
+    """Whether what was submitted goes on when this process has ended."""
+
+    def reattach(self, remembered: Remembered) -> Accepted | None:
+        """What an earlier controller of this run sent, to be polled from now on; None where it never
+        reached the service, so that its jobs are sent anew. Raises SubmissionDelayed, to be asked again,
+        as long as that cannot be told."""
+
+    def end(self, active: Active) -> None:
+        """End the open tasks of one submission, and see that they ended, while all others go on."""
+
     def cancel(self, active: Sequence[Active]) -> Collection[str] | None:
         """End all open tasks of these submissions, in bulk, and see that they ended; → external ids of
-        those that had not ended in time, about which the backend has said what is to be said."""
+        those that had not ended in time, about which the backend has said what is to be said. They may
+        be of an earlier controller, and need not have been reattached."""
 
     def close(self) -> None:
         """Free what the backend holds. Called once, last."""

@@ -47,12 +47,12 @@ def test_a_reason_and_its_remedy_are_sentences(reason, advice, said):
 
 def test_the_help_of_a_flag_with_a_default_tells_it():
     told = {
-        field.name: f"Default: {field.default:g}." in field.metadata["help"]
+        field.name: f"Default: {field.default}".removesuffix(".0") + "." in field.metadata["help"]
         for field in fields(ExecutorSettings)
         if field.default is not None
     }
     assert told == dict.fromkeys(
-        ["coalesce_seconds", "coalesce_max_seconds", "poll_seconds", "interruptions"], True
+        ["coalesce_seconds", "coalesce_max_seconds", "poll_seconds", "interruptions", "on_interrupt"], True
     )
 
 

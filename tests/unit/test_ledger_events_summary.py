@@ -71,7 +71,7 @@ def test_the_ledger_keeps_what_a_task_used_also_in_a_file_of_an_older_version(tm
     ledger.close()
     with sqlite3.connect(tmp_path / "l.sqlite") as db:
         ((detail,),) = db.execute("select detail from task").fetchall()
-        assert db.execute("pragma user_version").fetchone() == (3,)
+        assert db.execute("pragma user_version").fetchone() == (4,)
     assert json.loads(detail) == {"wall_seconds": 4.0, **facts}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     JobSpec,
+    Remembered,
     Shape,
     Submission,
     TakedaError,
@@ -39,6 +41,9 @@ _log = logging.getLogger(__name__)
 
 class BatchBackend:
     """All Batch targets of one run; speaks `backends.base.Backend`."""
+
+    finds_its_runs = False
+    outlives_controller = True
 
     def __init__(
         self, targets: Sequence[Target], context: RunContext, clients: Clients | None = None
@@ -99,6 +104,11 @@ class BatchBackend:
     def submit(self, submission: Submission) -> Accepted:
         return self._submitter.submit(with_rule_words(submission))
 
+    def reattach(self, remembered: Remembered) -> Accepted | None:
+        return remembered.accepted or self._submitter.find(
+            on_rule_target(remembered.submission), time.time() - remembered.intent_at
+        )
+
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -120,6 +130,9 @@ class BatchBackend:
         if what != self._silence:
             self._silence = what
             _log.warning("AWS Batch does not say how the jobs do, asking again: %s", what)
+
+    def end(self, active: Active) -> None:
+        self.cancel([active])
 
     def cancel(self, active: Sequence[Active]) -> set[str]:
         """→ ids of the jobs that had not ended in time. Raises TakedaError where the service could not be told: then the jobs may still run."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.batch import api
 from snakemake_executor_takeda.backends.batch.definitions import definition_of
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
@@ -43,6 +43,9 @@ SUBMITS_PER_SECOND = 50
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 6)
 """At most this long before each further SubmitJob after one that was throttled or got no answer, and
 at least half of it: runs that were throttled together must not come back together."""
+SURE_AFTER_S = 10.0
+"""After the call of a controller that is gone: a list that does not show its job is believed."""
+UNANSWERED_LOOK_S = 2.0
 LOOKS_S = (0.5, 1.0, 2.0)
 """Before each look for a job whose answer never came: lists are not up to date at once."""
 MAX_BYTES = 30 * 1024
@@ -97,6 +100,27 @@ class Submitter:
                 FailureKind.LOST, f"AWS did not answer: {error}", "see the network and the endpoint"
             ) from error
         self._doubles.goes_on(request["jobName"], job_id)
+        return accepted(submission, job_id)
+
+    def find(self, submission: Submission, age_s: float) -> Accepted | None:
+        """What a SubmitJob of an earlier controller, `age_s` seconds ago, has become; None where no job
+        came of it. Raises SubmissionDelayed as long as a list may not show it yet."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        queue, name = submission.target.options.queue, job_name(submission)
+        try:
+            job_id = api.find_job(self._clients.batch_at_once, queue, name)
+        except (BotoCoreError, ClientError) as error:
+            raise SubmissionDelayed(
+                UNANSWERED_LOOK_S, f"AWS Batch does not say whether job {name} is there: {error}"
+            ) from error
+        if job_id is None and age_s < SURE_AFTER_S:
+            raise SubmissionDelayed(min(UNANSWERED_LOOK_S, SURE_AFTER_S - age_s))
+        # It may have been sent twice, or show up later than any list should lag behind.
+        self._doubles.may_exist(queue, name)
+        if job_id is None:
+            return None
+        self._doubles.goes_on(name, job_id)
         return accepted(submission, job_id)
 
     def _tell_of_lowered_memory(self, submission: Submission) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,6 +56,7 @@ from snakemake_executor_takeda.values import (
     JobSpec,
     NamedFiles,
     Outcome,
+    Remembered,
     Shape,
     Submission,
     TakedaError,
@@ -79,6 +81,11 @@ _SILENCE_SECONDS = 1800.0
 _NOTED_WAIT_SECONDS = 10.0
 _PREPARED_AT_ONCE = 200
 """Hand-offs; each costs a question to S3 for each of its inputs."""
+
+_REFUSED = "refused"
+"""In place of a run's id."""
+_IN_BATCH = re.compile(r"batch (\S+): ")
+"""As Handle.external_id has it."""
 
 _log = logging.getLogger("takeda")
 
@@ -124,6 +131,9 @@ class _Watched:
 
 class HealthOmicsBackend:
     """One run per task; workflows are registered once per content and remembered."""
+
+    finds_its_runs = True
+    outlives_controller = True
 
     def __init__(self, targets: Sequence[Target], context: RunContext) -> None:
         self._targets = targets
@@ -207,6 +217,10 @@ class HealthOmicsBackend:
             self._refuse_rest(pending, error)
         return self._accept(submission, self._pending.pop(submission.submission_id))
 
+    def reattach(self, remembered: Remembered) -> Accepted | None:
+        """`submit` finds what the journal has."""
+        return None
+
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         from botocore.exceptions import ClientError
 
@@ -245,6 +259,13 @@ class HealthOmicsBackend:
                 )
         yield from self._finished(open_tasks)
 
+    def end(self, active: Active) -> None:
+        """Of an earlier controller's, whose jobs have changed since."""
+        handles = _handles_of_earlier([active], ())
+        with aws.readable_errors("HealthOmics"), ThreadPoolExecutor(8) as pool:
+            self._cancel({one for one in handles if one.batch_id is None}, pool)
+            self._cancel_batches({one.batch_id for one in handles if one.batch_id})
+
     def cancel(self, active: Sequence[Active]) -> None:
         self._cancelled.set()
         wanted = {task_id for one in active for task_id in one.open_task_ids}
@@ -256,6 +277,7 @@ class HealthOmicsBackend:
         ]
         for one in list(self._pending.values()):
             handles += one.handles.values()
+        handles += _handles_of_earlier(active, self._watched.keys())
         if not handles:
             return
         with (
@@ -465,7 +487,7 @@ class HealthOmicsBackend:
             self._watched[task.task_id] = _Watched(
                 task, handle, pending.definitions.get(task.task_id), refused
             )
-            ids[task.task_id] = handle.external_id if handle else "refused"
+            ids[task.task_id] = handle.external_id if handle else _REFUSED
         of_batch = {one.batch_id for one in pending.handles.values() if one.batch_id}
         whole = f"batch {', '.join(sorted(of_batch))}" if of_batch else next(iter(ids.values()))
         adopted = sum(one.adopted for one in pending.handles.values())
@@ -757,6 +779,19 @@ class HealthOmicsBackend:
     def _options(target: Target) -> HealthOmicsOptions:
         assert isinstance(target.options, HealthOmicsOptions)
         return target.options
+
+
+def _handles_of_earlier(active: Iterable[Active], watched: Collection[str]) -> list[Handle]:
+    """Of runs that an earlier controller started, and whose jobs were not handed over to this one."""
+    found = []
+    for one in active:
+        for task_id in one.open_task_ids - set(watched):
+            external_id = one.accepted.task_external_ids.get(task_id) or ""
+            if batch := _IN_BATCH.match(external_id):
+                found.append(Handle("", 0, batch_id=batch[1]))
+            elif external_id and external_id != _REFUSED:
+                found.append(Handle("", 0, run_id=external_id))
+    return found
 
 
 def _run_ids(open_tasks: Iterable[_Watched]) -> set[str]:

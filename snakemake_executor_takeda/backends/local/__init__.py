@@ -24,6 +24,7 @@ from snakemake_executor_takeda.values import (
     FailureKind,
     JobSpec,
     Outcome,
+    Remembered,
     Shape,
     Submission,
     Target,
@@ -56,6 +57,9 @@ class _Running:
 class LocalBackend:
     """Starts waiting tasks when polled; a task wider than the target runs alone."""
 
+    finds_its_runs = False
+    outlives_controller = False
+
     def __init__(self, targets: Sequence[Target], context: RunContext) -> None:
         self._context = context
         self._lock = threading.Lock()
@@ -87,6 +91,10 @@ class LocalBackend:
         }
         return Accepted(submission.submission_id, ids)
 
+    def reattach(self, remembered: Remembered) -> Accepted | None:
+        """Processes end with the controller that started them."""
+        return None
+
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         with self._lock:
             updates = [self._end(running) for running in list(self._running.values())]
@@ -94,19 +102,20 @@ class LocalBackend:
                 updates += self._start_what_fits()
         yield from (update for update in updates if update)
 
+    def end(self, active: Active) -> None:
+        with self._lock:
+            self._waiting = deque(item for item in self._waiting if item[0] != active.submission)
+            running = [
+                self._running.pop(one) for one in active.open_task_ids & self._running.keys()
+            ]
+        _end_all(running)
+
     def cancel(self, active: Sequence[Active]) -> None:
         with self._lock:
             self._cancelled = True
             self._waiting.clear()
             running = list(self._running.values())
-        for one in running:
-            _signal(one.process, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for one in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                one.process.wait(max(0.0, deadline - time.monotonic()))
-            _signal(one.process, signal.SIGKILL)
-            one.process.wait()
+        _end_all(running)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -165,6 +174,17 @@ class LocalBackend:
             wall_seconds=wall,
         )
         return Update(one.task.task_id, outcome)
+
+
+def _end_all(running: Sequence[_Running]) -> None:
+    for one in running:
+        _signal(one.process, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for one in running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            one.process.wait(max(0.0, deadline - time.monotonic()))
+        _signal(one.process, signal.SIGKILL)
+        one.process.wait()
 
 
 def _cpus(task: Task) -> int:

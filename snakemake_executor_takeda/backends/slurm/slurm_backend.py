@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.backends.slurm.fitting import Fit
     from snakemake_executor_takeda.backends.slurm.request import JobRequest
-    from snakemake_executor_takeda.values import Active, JobSpec, Shape, Submission, Target, Update
+    from snakemake_executor_takeda.values import (
+        Active,
+        JobSpec,
+        Remembered,
+        Shape,
+        Submission,
+        Target,
+        Update,
+    )
 
 LEAST_MEM_MB = 200
 """Snakemake itself, which runs each job on its node, and the worker take some 110 MB."""
@@ -48,6 +56,9 @@ CANCEL_SECONDS = 40.0
 
 class SlurmBackend:
     """Speaks `backends.base.Backend` for all Slurm targets of a run: one cluster."""
+
+    finds_its_runs = False
+    outlives_controller = True
 
     def __init__(
         self,
@@ -142,21 +153,41 @@ class SlurmBackend:
                 raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
             job_id = self._send(submission, chosen, script)
             self._job_ids.add(job_id)
-        count = len(submission.tasks)
-        return Accepted(
-            job_id,
-            {
-                task.task_id: task_id_of(job_id, index, count)
-                for index, task in enumerate(submission.tasks)
-            },
-            {"partition": chosen.request.partition, "reasons": list(chosen.reasons)},
-        )
+        detail = {"partition": chosen.request.partition, "reasons": list(chosen.reasons)}
+        return replace(_accepted(submission, job_id), detail=detail)
+
+    def reattach(self, remembered: Remembered) -> Accepted | None:
+        submission = remembered.submission
+        accepted = remembered.accepted
+        if accepted is None:
+            if (job_id := self._submitter.find(submission)) is None:
+                return None
+            accepted = _accepted(submission, job_id)
+        self._job_ids.add(accepted.external_id)
+        return accepted
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         for update in self._watcher.poll(active):
             if update.outcome is not None and not update.outcome.succeeded:
                 self._leftovers.remove(update.task_id)
             yield update
+
+    def end(self, active: Active) -> None:
+        """Raises TakedaError where it would not end in time."""
+        job_id = active.accepted.external_id
+        deadline = time.monotonic() + CANCEL_SECONDS
+        silence = ""
+        while time.monotonic() < deadline:
+            try:
+                self._client.cancel([job_id])
+                if not self._still_there({job_id}):
+                    return
+            except (SlurmSilent, SlurmRefused) as error:
+                silence = f" ({error})"
+            time.sleep(1.0)
+        raise TakedaError(
+            f"Slurm job {job_id} would not end{silence}: end it with `scancel {job_id}`"
+        )
 
     def cancel(self, active: Sequence[Active]) -> None:
         """One scancel for all, then a look until none is left; SIGKILL for what lingers.
@@ -255,3 +286,14 @@ class SlurmBackend:
         return SubmissionError(
             FailureKind.CONFIGURATION, f"rule {job.rule} on target {target.name}: {error}", advice
         )
+
+
+def _accepted(submission: Submission, job_id: str) -> Accepted:
+    count = len(submission.tasks)
+    return Accepted(
+        job_id,
+        {
+            task.task_id: task_id_of(job_id, index, count)
+            for index, task in enumerate(submission.tasks)
+        },
+    )

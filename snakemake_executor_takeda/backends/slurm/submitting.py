@@ -116,6 +116,23 @@ class Submitter:
         self._forget(submission)
         return job_id
 
+    def find(self, submission: Submission) -> str | None:
+        """The job that an earlier controller's call, whose answer was lost with it, has made; None where
+        there is none. Raises SubmissionDelayed as long as the call may still be carried out."""
+        if submission.name not in self._in_doubt:
+            self._in_doubt.add(submission.name)
+            self._unsettled[submission.name] = None
+        try:
+            job_id = self._find(submission)
+        except SlurmSilent as error:
+            self._unsettled[submission.name] = None
+            raise SubmissionDelayed(
+                FIRST_PAUSE_SECONDS,
+                f"Slurm does not say whether job {submission.name} is there: {error}",
+            ) from error
+        self._forget(submission)
+        return job_id
+
     def possible_jobs(self) -> set[str]:
         """Ids of jobs that came through although their answer did not. Raises SlurmSilent."""
         try:
