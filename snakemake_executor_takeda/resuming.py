@@ -49,7 +49,7 @@ class Memory:
 
     remembered: Sequence[Remembered] = ()
     ended_well: Mapping[str, Ended] = field(default_factory=dict)
-    histories: Mapping[str, History] = field(default_factory=dict)
+    histories: dict[str, History] = field(default_factory=dict)
     _by_identity: dict[str, Adopted] = field(default_factory=dict)
     _by_task: dict[str, Adopted] = field(default_factory=dict)
 

@@ -152,8 +152,8 @@ class Run:
                 self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
             open_job = OpenJob(job, item, about(spec))
-            if spec.identity in self._memory.histories:
-                open_job.history = self._memory.histories[spec.identity]
+            # Once: what Snakemake hands over again after a failure begins anew.
+            open_job.history = self._memory.histories.pop(spec.identity, open_job.history)
             with self._lock:
                 self._open[key] = open_job
             try:
