@@ -26,6 +26,8 @@ from tests.chaos.rounds import Interrupt, Round, Settings, facts, run_interrupt,
 
 LENGTH_SECONDS = {"small": 20.0, "demo": 60.0}
 VCPUS = 8
+ROUNDS_FOR_A_KILL = 3
+"""Rounds that end before a kill comes must not go on for ever."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,17 +78,18 @@ def sandbox() -> Iterator[Path]:
 
 def _kill(settings: Settings, given: argparse.Namespace, work: Path) -> list[Round]:
     rounds: list[Round] = []
-    while sum(len(one.kills) for one in rounds) < given.kills:
+    left = given.kills
+    while not rounds or left > 0 or not given.kills:
+        if len(rounds) >= (given.rounds or (given.kills or 1) * ROUNDS_FOR_A_KILL):
+            break
         seed = given.seed + len(rounds)
         settings.tell(f"round {len(rounds) + 1} (seed {seed})")
-        left = given.kills - sum(len(one.kills) for one in rounds)
         folder = work / f"round-{len(rounds) + 1}"
         folder.mkdir()
         one = run_round(settings, seed, folder, at_most=left, exactly=given.round_kills)
         rounds.append(one)
+        left -= len(one.kills)
         _tell_round(settings, given, one)
-        if given.rounds and len(rounds) >= given.rounds:
-            break
     return rounds
 
 
@@ -179,7 +182,11 @@ def _parser() -> argparse.ArgumentParser:
         "--faults throttling=0.3,lost-answer=0.05,spot-reclaim=0.2",
     )
     parser.add_argument(
-        "--kills", type=_positive, default=10, metavar="N", help="so many in all (10)"
+        "--kills",
+        type=_whole,
+        default=10,
+        metavar="N",
+        help="so many in all (10); 0 for faults alone",
     )
     parser.add_argument(
         "--interrupts",
@@ -213,10 +220,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
+
+
+def _positive(text: str) -> int:
+    number = _whole(text)
+    if not number:
+        raise argparse.ArgumentTypeError("give at least 1")
+    return number
 
 
 if __name__ == "__main__":
