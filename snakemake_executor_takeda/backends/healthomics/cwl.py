@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from snakemake_executor_takeda.backends.healthomics.value_types import Secondary, Type
+from snakemake_executor_takeda.plain_data import parse_yaml
 from snakemake_executor_takeda.values import TakedaError
 
 VERSIONS = ("v1.0", "v1.1", "v1.2")
@@ -252,6 +253,23 @@ def quiet() -> Iterator[None]:
             one.setLevel(level)
 
 
+_ALIAS = re.compile(r"(?:^|[\s\[,:-])\*\w")
+"""YAML's word for what was said elsewhere."""
+
+
+def _refuse_explosions(text: str, url: str) -> None:
+    """Raises ValidationException for a text that stands for far more values than it has."""
+    from schema_salad.exceptions import ValidationException
+    from yaml import YAMLError
+
+    try:
+        parse_yaml(text)
+    except YAMLError:
+        return  # the parser says it better
+    except ValueError as error:
+        raise ValidationException(f"{url}: {error}") from None
+
+
 class _Fetching:
     """Reads files, remembers their texts, and refuses the network."""
 
@@ -272,6 +290,8 @@ class _Fetching:
                     outer.refused.append(url)
                     raise ValidationException(f"{url} is on the network")
                 text = str(super().fetch_text(url, content_types))
+                if _ALIAS.search(text):
+                    _refuse_explosions(text, url)
                 if (path := local_path(url)) is not None:
                     outer.texts[path] = text
                 return text

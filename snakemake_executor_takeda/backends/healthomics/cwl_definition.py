@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,9 @@ class CwlDefinition:
         files = AsWritten()
         cwl_parameters.collect_parameters(self.workflow, (), {name: value}, files=files)
         return files.paths
+
+    def sources(self) -> Collection[Path]:
+        return cwl_packaging.sources_of(self.workflow)
 
     def package(self, given: Mapping[str, Any]) -> Package:
         if self._package is None:

@@ -12,6 +12,7 @@ from snakemake_executor_takeda.backends.healthomics.packaging import (
     MAX_ZIP_BYTES,
     Package,
     content_version,
+    keep_inside,
     zipped,
 )
 from snakemake_executor_takeda.values import TakedaError
@@ -26,7 +27,7 @@ def build_package(workflow: Workflow) -> Package:
     all. Raises TakedaError for a reference that would not hold there, and for a definition past the
     service's limit.
     """
-    paths = _files(workflow)
+    paths = sources_of(workflow)
     top = Path(os.path.commonpath([path.parent for path in paths]))
     sources = {path.relative_to(top).as_posix(): _bytes(path, workflow) for path in sorted(paths)}
     main = workflow.path.resolve().relative_to(top).as_posix()
@@ -55,8 +56,9 @@ def build_package(workflow: Workflow) -> Package:
     )
 
 
-def _files(workflow: Workflow) -> set[Path]:
-    """Documents, what they include, and the files that they name as defaults."""
+def sources_of(workflow: Workflow) -> set[Path]:
+    """Documents, what they include, and the files that they name as defaults. Raises TakedaError for one
+    that is not there, and for a link that leads out of a directory that is named."""
     found = set(workflow.texts)
     for path, text in workflow.texts.items():
         for reference in _references(raw(text)):
@@ -73,10 +75,16 @@ def _files(workflow: Workflow) -> set[Path]:
                 if required:
                     raise TakedaError(f"{path} names {named}, which does not exist")
                 continue
-            found |= (
-                {place} if place.is_file() else {one for one in place.rglob("*") if one.is_file()}
-            )
+            found |= {place} if place.is_file() else set(_files_below(place))
     return {Path(os.path.normpath(path)) for path in found}
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            if path.is_symlink():
+                keep_inside(path, folder)
+            yield path
 
 
 def _place(document: Path, named: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -137,6 +137,10 @@ class Definition(Protocol):
 
     def paths_in(self, name: str, value: Any) -> list[str]:
         """The paths of files in a value of an input; empty where the value does not fit it."""
+        ...
+
+    def sources(self) -> Collection[Path]:
+        """The files of this machine that it is made of; none where AWS has it. Raises TakedaError."""
         ...
 
     def package(self, given: Mapping[str, Any]) -> Package | None:

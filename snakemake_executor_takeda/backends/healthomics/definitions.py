@@ -28,7 +28,10 @@ def open_definition(path: Path) -> Definition:
     opener = _OPENERS.get(_suffix(Path(file)))
     if opener is None:
         raise TakedaError(f"{path} is no workflow that can be handed off: {_KINDS}")
-    return opener(Path(file), fragment)
+    try:
+        return opener(Path(file), fragment)
+    except RecursionError:
+        raise TakedaError(f"{path} is nested too deeply to be read") from None
 
 
 def _suffix(path: Path) -> str:
@@ -106,8 +109,10 @@ class Definitions:
             return self._ready2run(given, where)
         file, fragment = cwl.split(given)
         path: Path | None
+        place: repositories.Place | None = None
         if file.startswith(repositories.PREFIX):
-            path = self._repositories.file(repositories.parse(file, where), where)
+            place = repositories.parse(file, where)
+            path = self._repositories.file(place, where)
         else:
             path = look_up(file, self.look_in)
         kind = _suffix(path or Path(file))
@@ -124,7 +129,10 @@ class Definitions:
         known = self._known.get((path, fragment))
         if known is None or known[0] != stamp:
             named = path.with_name(f"{path.name}#{fragment}") if fragment else path
-            known = self._known[path, fragment] = (stamp, open_definition(named))
+            definition = open_definition(named)
+            if place is not None:
+                self._repositories.check(place, definition.sources(), where)
+            known = self._known[path, fragment] = (stamp, definition)
         return known[1]
 
 

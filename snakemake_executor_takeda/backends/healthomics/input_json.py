@@ -9,6 +9,7 @@ from typing import Any
 
 from snakemake_executor_takeda.backends.healthomics.files import look_up
 from snakemake_executor_takeda.backends.healthomics.fitting import parsed
+from snakemake_executor_takeda.plain_data import parse_json, parse_yaml
 from snakemake_executor_takeda.values import TakedaError
 
 NAME = "input_json"
@@ -34,13 +35,13 @@ def read(given: Any, workflow: str, look_in: Sequence[Path]) -> dict[str, Any]:
         raise TakedaError(f"{NAME}={str(given)!r} does not exist; looked for {places}")
     try:
         text = path.read_text()
-        found = _yaml(path, text) if path.suffix in (".yml", ".yaml") else json.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TakedaError(f"{NAME} {path} cannot be read: {error}") from error
+        found = _yaml(path, text) if path.suffix in (".yml", ".yaml") else parse_json(text)
     except json.JSONDecodeError as error:
         raise TakedaError(
             f"{NAME} {path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from None
+    except (OSError, ValueError) as error:
+        raise TakedaError(f"{NAME} {path} cannot be read: {error}") from error
     if not isinstance(found, dict):
         raise TakedaError(f'{NAME} {path} is no JSON object, such as {{"{workflow}.input": 1}}')
     return _by_input(found, workflow)
@@ -51,7 +52,7 @@ def _yaml(path: Path, text: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
+        return parse_yaml(text)
     except yaml.YAMLError as error:
         raise TakedaError(f"{NAME} {path} is no YAML: {' '.join(str(error).split())}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,9 @@ class NextflowDefinition:
 
     def paths_in(self, name: str, value: Any) -> list[str]:
         return nextflow_parameters.paths_in(self.pipeline, name, value)
+
+    def sources(self) -> Collection[Path]:
+        return [self.pipeline.root / name for name in self.pipeline.files]
 
     def package(self, given: Mapping[str, Any]) -> Package:
         undeclared = tuple(sorted(given.keys() - self.pipeline.params.keys()))

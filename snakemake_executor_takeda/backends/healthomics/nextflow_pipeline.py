@@ -32,6 +32,7 @@ from snakemake_executor_takeda.backends.healthomics.nextflow_text import (
     read,
     statements,
 )
+from snakemake_executor_takeda.backends.healthomics.packaging import keep_inside
 from snakemake_executor_takeda.values import TakedaError
 
 CONFIG = "nextflow.config"
@@ -205,6 +206,8 @@ def _files(root: Path) -> Iterator[str]:
         for one in files:
             if one.endswith(".log") or one.startswith((".nextflow", ".DS_Store")):
                 continue
+            if (here / one).is_symlink():
+                keep_inside(here / one, root)
             if (here / one).is_file():
                 yield (below / one).as_posix()
 

@@ -8,6 +8,9 @@ import json
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+
+from snakemake_executor_takeda.values import TakedaError
 
 MAX_ZIP_BYTES = 100 << 20
 """The largest definition that HealthOmics takes, from S3; inline it is less."""
@@ -45,6 +48,15 @@ def content_version(
         data = part.encode() if isinstance(part, str) else part
         digest.update(b"%d:" % len(data) + data)
     return f"c-{digest.hexdigest()[:24]}"
+
+
+def keep_inside(link: Path, folder: Path) -> None:
+    """Raises TakedaError for a link that leads out of the folder that is packaged: what is there may be
+    anything that this user can read."""
+    if not link.resolve().is_relative_to(folder.resolve()):
+        raise TakedaError(
+            f"{link} is a link that leads out of {folder}: put the file there, or hand it over as an input"
+        )
 
 
 def zipped(sources: Mapping[str, bytes], executable: Collection[str] = ()) -> bytes:

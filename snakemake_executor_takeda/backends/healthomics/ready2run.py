@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,9 @@ class Ready2Run:
 
     def paths_in(self, name: str, value: Any) -> list[str]:
         return []
+
+    def sources(self) -> Collection[Path]:
+        return ()
 
     def package(self, given: Mapping[str, Any]) -> Package | None:
         return None

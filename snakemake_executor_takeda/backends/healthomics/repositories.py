@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -89,6 +90,17 @@ class Repositories:
         if not path.exists():
             raise TakedaError(f"{where}: {place.url} at {place.revision} has no file {place.path}")
         return path
+
+    def check(self, place: Place, sources: Iterable[Path], where: str) -> None:
+        """Raises TakedaError where a workflow of a place that `file` gave is made of files of this
+        machine that are not the repository's: they would be packaged."""
+        root = self._known[place.url, place.revision].resolve()
+        for path in sources:
+            if not path.resolve().is_relative_to(root):
+                raise TakedaError(
+                    f"{where}: {place.path} of {place.url} at {place.revision} refers to {path}, which lies "
+                    "outside the repository"
+                )
 
     def _checkout(self, place: Place, where: str) -> Path:
         base = self._folder / hashlib.sha256(place.url.encode()).hexdigest()[:16]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,9 @@ class WdlDefinition:
         files = AsWritten()
         parameters.collect_parameters(self.workflow, (), {name: value}, files=files)
         return files.paths
+
+    def sources(self) -> Collection[Path]:
+        return {Path(one.pos.abspath) for one in wdl.documents(self.workflow.document)}
 
     def package(self, given: Mapping[str, Any]) -> Package:
         nested = tuple(sorted(name for name in given if name in self.workflow.nested))

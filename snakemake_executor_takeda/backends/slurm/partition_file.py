@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from snakemake_executor_takeda.nearest import nearest
+from snakemake_executor_takeda.plain_data import parse_yaml
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ class Limits(BaseModel):
 def read_partition_file(path: Path) -> Mapping[str, Limits]:
     """Partition → limits. Raises TakedaError naming the file, the partition and the word."""
     try:
-        document: Any = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        document: Any = parse_yaml(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise TakedaError(f"the partition file {path} can't be read: {why}") from error
     partitions = document.get("partitions") if isinstance(document, dict) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,8 @@ from snakemake_executor_takeda.values import TakedaError
 
 _SUFFIXES: Final = {"WDL": ".wdl", "WDL_LENIENT": ".wdl", "NEXTFLOW": ".nf", "CWL": ".cwl"}
 """Engine → how its definition's files end."""
+# A file with a password is a RuntimeError; so is, as its subclass, a way of packing that is not known.
+_UNREADABLE: Final = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def unpack(packed: bytes, directory: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > limits.DEFINITION_BYTES:
                 raise TakedaError("the definition is larger than 100 MiB when unpacked")
+            if len(archive.infolist()) > limits.DEFINITION_FILES:
+                raise TakedaError(f"the definition has more than {limits.DEFINITION_FILES} files")
             for entry in archive.infolist():
                 path = PurePosixPath(entry.filename)
                 if path.is_absolute() or ".." in path.parts or "\\" in entry.filename:
@@ -75,7 +80,7 @@ def unpack(packed: bytes, directory: Path) -> None:
                     target.write_bytes(archive.read(entry))
                     if entry.external_attr >> 16 & 0o111:
                         target.chmod(0o755)  # A Nextflow pipeline's bin/ has programs.
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError) as error:
+    except (*_UNREADABLE, OSError) as error:
         raise TakedaError(f"the definition is no readable zip: {error}") from error
 
 

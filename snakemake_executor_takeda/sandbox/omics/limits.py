@@ -9,6 +9,8 @@ DEFINITION_ZIP_BYTES: Final = 4_613_734
 """4.4 MiB, what CreateWorkflow takes inline."""
 DEFINITION_BYTES: Final = 100 << 20
 """A definition in S3, and what any definition may hold unpacked."""
+DEFINITION_FILES: Final = 20_000
+"""The sandbox's own limit."""
 README_BYTES: Final = 500 << 10
 VERSIONS_PER_WORKFLOW: Final = 1000
 PARAMETER_BYTES: Final = 50_000
