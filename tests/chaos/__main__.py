@@ -199,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         "--round-kills",
         type=_positive,
         metavar="N",
-        help="kills of each round (3 to 6, as the seed says)",
+        help="kills of each round (4 to 8, as the seed says)",
     )
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().randrange(10**8), metavar="N"

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.moments import LOOK_SECONDS, Moment, Watch
-from tests.chaos.pipelines import BUCKET, Pipeline
+from tests.chaos.pipelines import BINARIES, BUCKET, Pipeline
 
-BINARIES = Path(sys.executable).parent
 UNLOCK_SECONDS = 120.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+BINARIES = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
 BUCKET = "takeda-sandbox"
 PLAIN_SECONDS = 900.0
@@ -81,7 +83,10 @@ def _plain_demo() -> Path:
         *(sys.executable, "-m", "snakemake", "--cores", "2"),
         *("--snakefile", "workflows/outbreak/Snakefile", "--directory", folder),
     ]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=PLAIN_SECONDS)
+    environment = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
+    subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=PLAIN_SECONDS
+    )
     return folder
 
 

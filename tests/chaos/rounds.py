@@ -22,7 +22,7 @@ from tests.chaos.pipelines import Pipeline
 from tests.chaos.recording import Recorder, read_ledger
 from tests.chaos.slurmctld import Slurmctld
 
-KILLS_OF_A_ROUND = (3, 6)
+KILLS_OF_A_ROUND = (4, 8)
 ENDS_PATIENCE_SECONDS = 600.0
 """For a controller that nobody kills."""
 AFTER_CTRL_C_SECONDS = 15.0
@@ -53,7 +53,7 @@ class Kill:
     after_seconds: float
     """Since it began."""
     unanswered: int
-    """Submissions that the ledger had announced and that had no answer yet."""
+    """Tasks whose submission the ledger had announced, and that had no answer yet."""
     open_tasks: int
     ended_tasks: int
 

@@ -10,7 +10,8 @@ import pytest
 from tests.chaos.pipelines import PIPELINES
 from tests.chaos.rounds import Settings, run_round
 
-SEED = 20261122
+SEED = 15117
+"""It kills early: as the first answer is lost, after the second success, at the next intent."""
 KILLS = 3
 pytestmark = [pytest.mark.sandbox, pytest.mark.slurm]
 
@@ -38,5 +39,5 @@ def test_killed_controllers_lose_nothing_and_do_nothing_twice(
         "tasks": 17,
         **{"lost": (), "duplicated": (), "orphaned": (), "wrong": ()},
     }
-    assert len(one.kills) >= 1
+    assert len(one.kills) == KILLS
     assert one.executions >= verdict["tasks"]
