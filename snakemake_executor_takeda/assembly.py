@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -65,6 +66,62 @@ def policy_of(
     old = migrating.old_settings(os.environ, migrating.old_flags(), container_image)
     policy = _policy(settings, factories, queue=old.words.get("queue"))
     return migrating.filled_in(policy, old, is_own_file=bool(settings.routing))
+
+
+def policy_facts(settings: ExecutorSettings, policy: Policy, *, has_s3: bool) -> dict[str, str]:
+    """What it takes to read a run's policy again without Snakemake: its file, or what the flags named,
+    and the regions. No secret: of the file only its path."""
+    options = [target.options for target in policy.targets.values()]
+    queues = [] if settings.routing else [one.queue for one in options if hasattr(one, "queue")]
+    facts = {
+        "routing": settings.routing,
+        "batch_queue": next(iter(queues), None),
+        "slurm_partition": settings.slurm_partition,
+        "omics_role_arn": settings.omics_role_arn,
+        "omics_output_uri": settings.omics_output_uri,
+        "batch_region": next((r for one in options if (r := getattr(one, "region", None))), None),
+        "region": _region() if has_s3 else None,
+    }
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+def policy_again(
+    facts: Mapping[str, str],
+    routing: str | None,
+    workdir: Path,
+    factories: Mapping[str, BackendFactory],
+) -> Policy:
+    """The policy of a run whose facts are these, or that of the file `routing`; its services are asked in
+    the regions in which the run asked them. Raises TakedaError."""
+    from snakemake_executor_takeda.settings import ExecutorSettings
+
+    words = {name: text for name, text in facts.items() if name not in ("batch_region", "region")}
+    if routing:
+        words = {"routing": routing}
+    elif words.get("routing"):
+        words["routing"] = str(workdir / words["routing"])
+    if region := facts.get("region"):
+        os.environ["AWS_DEFAULT_REGION"] = region
+    policy = policy_of(ExecutorSettings(**words), factories)
+    if not (region := facts.get("batch_region")):
+        return policy
+    return replace(
+        policy,
+        targets={
+            name: replace(one, options=one.options.having({"region": region}))
+            if getattr(one.options, "region", region) is None
+            else one
+            for name, one in policy.targets.items()
+        },
+    )
+
+
+def _region() -> str | None:
+    """AWS's own setting, from the environment or a file."""
+    import botocore.session
+
+    region: str | None = botocore.session.get_session().get_config_variable("region")
+    return region
 
 
 def container_image_of(workflow: Any) -> str | None:

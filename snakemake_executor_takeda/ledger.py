@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from snakemake_executor_takeda.audit.chain import Head
@@ -42,7 +43,8 @@ create table if not exists run (
     pid integer not null,
     process_began real,
     began_at real not null,
-    ended_at real
+    ended_at real,
+    policy text
 );
 create table if not exists submission (
     submission_id text primary key,
@@ -110,6 +112,8 @@ class KnownRun:
     """When the controller's process began, in clock ticks since its machine started."""
     began_at: float
     ended_at: float | None
+    policy: Mapping[str, str] = field(default_factory=dict)
+    """What it takes to read its routing policy again, as `assembly.policy_facts` gives it."""
 
     @property
     def is_unfinished(self) -> bool:
@@ -167,18 +171,25 @@ class Ledger:
                 if columns and name not in columns:
                     self._db.execute(f"alter table {table} add column {name} {kind}")
 
-    def begin(self, workdir: Path, state_dir: Path, remote_prefix: str | None) -> None:
+    def begin(
+        self,
+        workdir: Path,
+        state_dir: Path,
+        remote_prefix: str | None,
+        policy: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """This process controls the run from now on."""
         now, pid = time.time(), os.getpid()
         with self._transaction() as db:
             db.execute(
-                "insert into run values (?, 'running', ?, ?, ?, ?, ?, ?, ?, null) "
+                "insert into run values (?, 'running', ?, ?, ?, ?, ?, ?, ?, null, ?) "
                 "on conflict do update set state = 'running', workdir = excluded.workdir, "
                 "host = excluded.host, pid = excluded.pid, process_began = excluded.process_began, "
-                "ended_at = null",
+                "ended_at = null, policy = excluded.policy",
                 (
                     *(self._run_id, str(workdir), str(state_dir), remote_prefix),
                     *(socket.gethostname(), pid, process_began(pid), now),
+                    json.dumps(dict(policy)),
                 ),
             )
 
@@ -504,3 +515,43 @@ def _detail(outcome: Outcome) -> str:
 def _text(text: str) -> str:
     """SQLite takes Unicode only; a file name in a reason need not be."""
     return text.encode(errors="backslashreplace").decode()
+
+
+@dataclass(frozen=True)
+class SentTask:
+    """One task as a ledger has it."""
+
+    task_id: str
+    rule: str
+    wildcards: Mapping[str, str]
+    attempt: int
+    target: str
+    backend: str
+    external_id: str | None
+    state: str
+    """`intent`: the service's answer is not written down, `accepted`, `succeeded`, `failed`, `cancelled`."""
+    kind: str | None
+    reason: str | None
+    intent_at: float
+    ended_at: float | None
+    identity: str
+    """Of its job: the same for all tasks that were sent for it."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in OPEN_STATES
+
+
+def tasks_of(path: Path, run_id: str) -> list[SentTask]:
+    """All tasks of a run, in the order in which they were sent; read only. Raises TakedaError where the
+    file is damaged or of a later version."""
+    with readable_damage(path), closing(read_only(path)) as db:
+        check_version(db, path)
+        rows = db.execute(
+            "select t.task_id, t.rule, t.wildcards, t.attempt, s.target, s.backend, t.external_id, "
+            "t.state, t.kind, t.reason, s.intent_at, t.ended_at, coalesce(t.identity, t.task_id) "
+            "from submission s join task t using (submission_id) where s.run_id = ? "
+            "order by s.rowid, t.position",
+            (run_id,),
+        ).fetchall()
+    return [SentTask(*row[:2], json.loads(row[2]), *row[3:]) for row in rows]

@@ -766,7 +766,8 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
-        self._ledger.begin(workdir, state_dir, remote_prefix)
+        facts_of_policy = assembly.policy_facts(settings, policy, has_s3=bool(remote_prefix))
+        self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._reporter.start()
         self._dispatcher.start()
