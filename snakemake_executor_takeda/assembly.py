@@ -48,6 +48,15 @@ class _Lazily(Mapping[str, T]):
         return len(self._makers)
 
 
+def check_on_interrupt(said: str) -> None:
+    """Raises TakedaError for what --takeda-on-interrupt does not know."""
+    if said not in ("cancel", "detach"):
+        raise TakedaError(
+            f"--takeda-on-interrupt {said}: say `cancel`, which ends all jobs, or `detach`, which leaves "
+            "them running"
+        )
+
+
 def backend_factories() -> Mapping[str, BackendFactory]:
     """Every installed backend by name, ours and others'."""
     points = entry_points(group=BACKENDS_GROUP)

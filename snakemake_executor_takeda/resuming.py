@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from snakemake_executor_takeda.ledger import Ended, KnownRun
+from snakemake_executor_takeda.ledger import Ended, KnownRun, last_run
 from snakemake_executor_takeda.retrying import History
 from snakemake_executor_takeda.values import Accepted, Outcome, Remembered, TakedaError, Task
 
@@ -61,12 +61,14 @@ class Memory:
                     self._by_task[task.task_id] = adopted
                     self._by_identity[task.job.identity] = adopted
 
-    def claim(self, identity: str, key: int) -> Adopted | None:
-        """The task that does the work of this job, which is its own from now on."""
-        adopted = self._by_identity.pop(identity, None)
-        if adopted is not None:
-            adopted.key = key
-        return adopted
+    def find(self, identity: str) -> Adopted | None:
+        """The task that does the work of this job, if no job has it yet."""
+        return self._by_identity.get(identity)
+
+    def claim(self, adopted: Adopted, key: int) -> None:
+        """It is this job's own from now on."""
+        self._by_identity.pop(adopted.task.job.identity, None)
+        adopted.key = key
 
     def tasks(self, task_ids: Iterable[str]) -> list[Adopted]:
         """Those of them that are remembered."""
@@ -110,15 +112,27 @@ class ControllerLock:
         self._file.close()
 
 
+def unfinished_run(ledger: Path, workdir: Path) -> KnownRun | None:
+    """The run that the next controller of this directory goes on with, if there is one. Raises TakedaError
+    where it may not."""
+    known = last_run(ledger)
+    if known is None or not known.is_unfinished:
+        return None
+    check_is_free(known, workdir)
+    return known
+
+
 def check_is_free(known: KnownRun, workdir: Path) -> None:
     """Raises TakedaError where a copy of the run's directory, or another directory, may not go on with
     it."""
+    if Path(known.workdir) == workdir:
+        return  # the lock tells whether somebody is at it
     if known.is_controlled:
         raise TakedaError(
             f"run {known.run_id}, of which {workdir} has a copy, is still controlled by process "
             f"{known.pid} on {known.host} in {known.workdir}: end that one first"
         )
-    if known.remote_prefix is None and Path(known.workdir) != workdir:
+    if known.remote_prefix is None:
         raise TakedaError(
             f"jobs of run {known.run_id} write into {known.workdir}, of which {workdir} is a copy, and "
             f"nothing of the run is in S3: go on in {known.workdir}, or end the jobs there with "

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -20,25 +20,21 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from snakemake_executor_takeda import assembly, jobs
 from snakemake_executor_takeda.audit import facts, identity
-from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.coalescing import Coalescer
 from snakemake_executor_takeda.commands.inner import InnerSnakemake, with_memory
 from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import NO_JOB, EventLog, about
 from snakemake_executor_takeda.fingerprints import Fingerprints
 from snakemake_executor_takeda.interrupts import one_interrupt
-from snakemake_executor_takeda.ledger import KnownRun, Ledger, last_run
+from snakemake_executor_takeda.ledger import Ledger
+from snakemake_executor_takeda.open_jobs import OpenJob, OpenJobs
+from snakemake_executor_takeda.opening import Backends
 from snakemake_executor_takeda.outputs import MISSING
+from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.reporting.summary import Summary
-from snakemake_executor_takeda.resuming import (
-    Adopted,
-    ControllerLock,
-    Memory,
-    ago,
-    check_is_free,
-    is_before,
-)
-from snakemake_executor_takeda.retrying import History, Resubmit, next_step
+from snakemake_executor_takeda.resuming import ControllerLock, unfinished_run
+from snakemake_executor_takeda.retrying import Resubmit, next_step
+from snakemake_executor_takeda.takeover import Takeover
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -57,37 +53,13 @@ from snakemake_executor_takeda.values import (
 from snakemake_executor_takeda.watching import Lane
 
 if TYPE_CHECKING:
-    from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.delivery import Delivery
     from snakemake_executor_takeda.outputs import OutputCheck, S3Object
     from snakemake_executor_takeda.routing.policy import Policy
 
 CANCEL_TIMEOUT_SECONDS = 60
 CANCEL_GRACE_SECONDS = 3
-
-
-@dataclass
-class OpenJob:
-    """A job that Snakemake handed over and that has not been reported yet."""
-
-    job: Any
-    ready: Ready
-    about: str
-    """What the event log calls it."""
-    placement: Placement | None = None
-    external_id: str | None = None
-    announced: bool = False
-    started: bool = False
-    has_ended: bool = False
-    """Its end is written down; Snakemake may not have heard of it yet."""
-    reported: bool = False
-    history: History = field(default_factory=History)
-    """How it failed quietly."""
-    given_up: str = ""
-    """Which budget was spent when it failed for good."""
-
-    def info(self) -> SubmittedJobInfo:
-        return SubmittedJobInfo(self.job, self.external_id)
 
 
 class Run:
@@ -104,23 +76,17 @@ class Run:
         self._workflow = executor.workflow
         self._logger = executor.logger
         self._lock = threading.Lock()
-        self._open: dict[int, OpenJob] = {}
-        self._key_of_task: dict[str, int] = {}
+        self._open = OpenJobs()
         self._next_key = 0
         self._lanes: dict[str, Lane] = {}
-        self._backends: dict[str, Backend] = {}
         self._closers: list[Callable[[], None]] = []
         self._outcomes: queue.SimpleQueue[tuple[OpenJob, Outcome] | None] = queue.SimpleQueue()
         self._reporter = threading.Thread(target=self._report, name="takeda-reporter", daemon=True)
-        self._refused_backends: dict[str, TakedaError] = {}
         self._cancelled = False
         self._detached = False
         self._is_left = False
         """Whether something that was to be ended goes on."""
         self._closed = False
-        self._memory = Memory()
-        self._outdated: dict[str, list[int]] = {}
-        """Submission of an earlier controller → jobs that are sent once it is ended."""
         self._fingerprints = Fingerprints()
         self._delivery: Delivery | None = None
         self._jobs_need_variables = False
@@ -152,12 +118,10 @@ class Run:
                 self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
             open_job = OpenJob(job, item, about(spec))
-            # Once: what Snakemake hands over again after a failure begins anew.
-            open_job.history = self._memory.histories.pop(spec.identity, open_job.history)
-            with self._lock:
-                self._open[key] = open_job
+            open_job.history = self._takeover.history(spec.identity) or open_job.history
+            self._open.add(open_job)
             try:
-                is_under_way = self._taken_up(open_job)
+                is_under_way = self._takeover.takes(open_job)
             except Exception as error:  # noqa: BLE001 - whatever is thrown, this job gets its report
                 self._rescue(open_job, error)
                 continue
@@ -186,8 +150,7 @@ class Run:
                 _join(lane, CANCEL_TIMEOUT_SECONDS)
             else:
                 self._cancel_lane(lane)
-        with self._lock:
-            self._open.clear()
+        self._open.clear()
 
     def cancel(self) -> None:
         """Stop sending, then end in every backend, all at once, what was sent."""
@@ -204,11 +167,9 @@ class Run:
             thread.start()
         for thread in threads:
             _join(thread, CANCEL_GRACE_SECONDS + 2 * CANCEL_TIMEOUT_SECONDS)
-        with self._lock:
-            remaining, self._open = list(self._open.values()), {}
-        for open_job in remaining:
+        for open_job in self._open.clear():
             if not open_job.has_ended:
-                self._event("cancelled", open_job)
+                self.event("cancelled", open_job)
 
     def close(self) -> None:
         """Say what was done, and free everything. Safe to call twice."""
@@ -238,12 +199,12 @@ class Run:
         self._ledger.intend(submission)
         # Before the call: an output that a job leaves half written is marked, whoever is killed when.
         for task in submission.tasks:
-            open_job = self._open_job(task.task_id)
+            open_job = self._open.of_task(task.task_id)
             if open_job:
-                self._announce(open_job)
+                self.announce(open_job)
 
     def accepted(self, submission: Submission, accepted: Accepted) -> None:
-        self._record(lambda: self._ledger.accept(submission, accepted))
+        self.record(lambda: self._ledger.accept(submission, accepted))
         first = submission.tasks[0]
         count = len(submission.tasks)
         self._logger.info(
@@ -251,205 +212,65 @@ class Run:
             f"({submission.target.backend} {accepted.external_id})"
         )
         for task in submission.tasks:
-            open_job = self._open_job(task.task_id)
+            open_job = self._open.of_task(task.task_id)
             if open_job is None:
                 continue
             open_job.external_id = accepted.task_external_ids[task.task_id]
             told = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
-            self._event("submitted", open_job, told)
+            self.event("submitted", open_job, told)
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
-        self._record(lambda: self._ledger.refuse(submission, outcome))
+        self.record(lambda: self._ledger.refuse(submission, outcome))
         self._settle({task.task_id: outcome for task in submission.tasks})
 
     def reattached(self, remembered: Remembered, accepted: Accepted) -> None:
-        if remembered.accepted is None:
-            self._record(lambda: self._ledger.accept(remembered.submission, accepted))
-        with self._lock:
-            adopted = self._memory.tasks(remembered.open_task_ids)
-            for one in adopted:
-                one.accepted = accepted
-            claimed = [self._open.get(one.key) for one in adopted if one.key is not None]
-            is_outdated = remembered.submission.submission_id in self._outdated
-        for open_job in claimed:
-            if open_job:
-                self._tell_reattached(open_job, remembered, accepted)
-        if is_outdated:
-            self._end_outdated(remembered.submission.submission_id)
+        self._takeover.reattached(remembered, accepted)
 
     def absent(self, remembered: Remembered) -> None:
-        self._record(lambda: self._ledger.never_sent(remembered))
-        self._send_anew(remembered, "it had never reached the service")
+        self._takeover.absent(remembered)
 
     def started(self, update: Update) -> None:
-        open_job = self._open_job(update.task_id)
+        open_job = self._open.of_task(update.task_id)
         if open_job and not open_job.started:
             open_job.started = True
-            self._event("started", open_job, update.detail)
+            self.event("started", open_job, update.detail)
 
     def waits(self, update: Update) -> None:
-        open_job = self._open_job(update.task_id)
+        open_job = self._open.of_task(update.task_id)
         if open_job:
-            self._event("waiting", open_job, {"reason": update.note, **update.detail})
+            self.event("waiting", open_job, {"reason": update.note, **update.detail})
             self._logger.warning(f"takeda: {update.note}")
 
     def ended(self, updates: list[Update]) -> None:
         outcomes = {update.task_id: update.outcome or Outcome() for update in updates}
         outcomes |= self._without_outputs(outcomes)
-        self._record(lambda: self._ledger.end(outcomes))
-        with self._lock:
-            for one in self._memory.tasks(outcomes):
-                if one.key is None:
-                    # Its job may be handed over yet.
-                    one.outcome = outcomes.pop(one.task.task_id)
+        self.record(lambda: self._ledger.end(outcomes))
+        self._takeover.keep_for_later(outcomes)
         self._settle(outcomes)
 
     def trouble(self, message: str) -> None:
         self._logger.warning(f"takeda: {message}")
 
-    # What an earlier controller of this run has left.
+    # What a takeover needs (Duties).
 
-    def _taken_up(self, open_job: OpenJob) -> bool:
-        """Whether the work of this job is done already, or on its way."""
-        spec, key = open_job.ready.job, open_job.ready.key
-        with self._lock:
-            adopted = self._memory.claim(spec.identity, key)
-            if adopted and adopted.outcome is None and not adopted.is_absent:
-                self._key_of_task[adopted.task.task_id] = key
-        if adopted is None or adopted.is_absent:
-            return adopted is None and self._is_done(open_job)
-        if adopted.task.job.fingerprint != spec.fingerprint or not is_before(
-            adopted.remembered.intent_at, self._newest_input(open_job)
-        ):
-            return self._supersede(open_job, adopted)
-        if self._backend(adopted.task.target).finds_its_runs:
-            self._record(
-                lambda: self._ledger.cancel([adopted.task.task_id], "its job was handed over again")
-            )
-            return False
-        reason = "an earlier controller of this run has sent it"
-        open_job.placement = self._as_of(spec, Placement(adopted.task.target, (reason,)))
-        self._announce(open_job)
-        if adopted.outcome is not None:
-            self._key_of_task[adopted.task.task_id] = key
-            open_job.external_id = (adopted.accepted or Accepted("", {})).task_external_ids.get(
-                adopted.task.task_id
-            )
-            outcomes = {adopted.task.task_id: adopted.outcome}
-            # Its outputs are looked for in S3, away from Snakemake's own thread.
-            self._lane(adopted.task.target.backend).call(
-                lambda: self._settle(outcomes | self._without_outputs(outcomes))
-            )
-        elif adopted.accepted is not None:
-            self._tell_reattached(open_job, adopted.remembered, adopted.accepted)
-        return True
+    def place_at(self, open_job: OpenJob, target: Target, reason: str) -> None:
+        open_job.placement = self._as_of(open_job.ready.job, Placement(target, (reason,)))
 
-    def _tell_reattached(
-        self, open_job: OpenJob, remembered: Remembered, accepted: Accepted
-    ) -> None:
-        task_id = next(
-            task_id
-            for task_id in accepted.task_external_ids
-            if self._key_of_task.get(task_id) == open_job.ready.key
-        )
-        open_job.external_id = accepted.task_external_ids[task_id]
-        told = {"submission": accepted.external_id, "sent": ago(remembered.intent_at) + " ago"}
-        self._event("reattached", open_job, told)
+    def found_ended(self, outcomes: dict[str, Outcome]) -> None:
+        self._settle(outcomes | self._without_outputs(outcomes))
 
-    def _is_done(self, open_job: OpenJob) -> bool:
-        """Whether a task did all of a job's work, of which an earlier controller could not tell Snakemake
-        any more. It is reported then."""
-        spec = open_job.ready.job
-        ended = self._memory.ended_well.get(spec.identity)
-        if ended is None or ended.fingerprint != spec.fingerprint:
-            return False
-        target = self._targets.get(ended.target)
-        if target is None or not jobs.is_complete_but_marked(open_job.job, self._workflow):
-            return False
-        if not is_before(ended.intent_at, self._newest_input(open_job)):
-            return False
-        open_job.placement = Placement(target, ("an earlier controller of this run saw it end",))
-        open_job.external_id = ended.external_id
-        self._announce(open_job)
-        self._event("reattached", open_job, {"has_ended": True})
-        wall_seconds = ended.detail.get("wall_seconds")
-        outcome = Outcome(wall_seconds=wall_seconds, detail=ended.detail)
+    def found_done(self, open_job: OpenJob, outcome: Outcome) -> None:
+        assert open_job.placement is not None
         self._note_end(open_job, open_job.placement, outcome)
         self._outcomes.put((open_job, outcome))
-        return True
 
-    def _supersede(self, open_job: OpenJob, adopted: Adopted) -> bool:
-        """End what was sent for a job that has changed since, then send the job. False where nothing of it
-        is left."""
-        self._logger.info(
-            f"takeda: {open_job.ready.job.rule} (job {open_job.ready.job.job_id}) has changed since it "
-            "was sent: what was sent is ended first"
-        )
-        submission_id = adopted.submission_id
-        with self._lock:
-            self._key_of_task.pop(adopted.task.task_id, None)
-            is_over = adopted.outcome is not None
-            is_first = submission_id not in self._outdated
-            if not is_over:
-                self._outdated.setdefault(submission_id, []).append(open_job.ready.key)
-        if is_over:
-            return False
-        if is_first:
-            self._lane(adopted.task.target.backend).call(
-                partial(self._end_outdated, submission_id, adopted.remembered)
-            )
-        return True
+    def send(self, open_jobs: Iterable[OpenJob]) -> None:
+        ready = [one.ready for one in open_jobs]
+        if ready and not self._cancelled:
+            self._dispatcher.hand_over(ready)
 
-    def _end_outdated(self, submission_id: str, remembered: Remembered | None = None) -> None:
-        """In its lane's thread. All of the submission is ended: its other jobs are sent anew as well."""
-        remembered = remembered or next(
-            one for one in self._memory.remembered if one.submission.submission_id == submission_id
-        )
-        target = remembered.submission.target
-        backend = self._backend(target)
-        active = self._lane(target.backend).leave(submission_id)
-        if active is None and backend.finds_its_runs and remembered.accepted:
-            active = Active(remembered.submission, remembered.accepted, remembered.open_task_ids)
-        if active is None:
-            # In doubt, it is told of again; of what has ended nothing is left to end.
-            with self._lock:
-                is_in_doubt = any(
-                    one.accepted is None and one.outcome is None and not one.is_absent
-                    for one in self._memory.tasks(remembered.open_task_ids)
-                )
-            if is_in_doubt and not backend.finds_its_runs:
-                return
-        else:
-            try:
-                backend.end(active)
-            except Exception as error:  # noqa: BLE001 - told; the jobs are sent all the same
-                self._logger.error(f"takeda: {error}")
-            self._record(
-                lambda: self._ledger.cancel(active.open_task_ids, "its job has changed since")
-            )
-        self._send_anew(remembered, "what was sent before is ended")
-
-    def _send_anew(self, remembered: Remembered, why: str) -> None:
-        """The jobs whose tasks were of this submission, and did not end."""
-        with self._lock:
-            keys = self._outdated.pop(remembered.submission.submission_id, [])
-            for one in self._memory.tasks(remembered.open_task_ids):
-                if one.outcome is None:
-                    self._memory.set_aside(one)
-                    if (
-                        one.key is not None
-                        and self._key_of_task.pop(one.task.task_id, None) is not None
-                    ):
-                        keys.append(one.key)
-            open_jobs = [self._open[key] for key in keys if key in self._open]
-        for open_job in open_jobs:
-            open_job.placement = None
-            self._event("resubmitted", open_job, {"reason": why})
-        if open_jobs and not self._cancelled:
-            self._dispatcher.hand_over([one.ready for one in open_jobs])
-
-    def _newest_input(self, open_job: OpenJob) -> float | None:
-        return jobs.newest_input(open_job.job, self._workflow)
+    def say(self, line: str) -> None:
+        self._logger.info(f"takeda: {line}")
 
     # From an outcome to the one report.
 
@@ -459,7 +280,7 @@ class Run:
             return {}
         outputs: dict[str, list[File]] = {}
         for task_id, outcome in outcomes.items():
-            open_job = self._open_job(task_id)
+            open_job = self._open.of_task(task_id)
             if outcome.succeeded and open_job:
                 outputs[task_id] = list(jobs.products(open_job.ready.job))
         wanted = [file for one in outputs.values() for file in one if file.uri]
@@ -493,7 +314,7 @@ class Run:
         Snakemake takes up one finished job at a time, which with S3 is tens of milliseconds each, and
         keeps whoever reports waiting: the lane has other jobs to submit and to watch meanwhile."""
         for task_id, outcome in outcomes.items():
-            open_job = self._open_job(task_id)
+            open_job = self._open.of_task(task_id)
             if open_job is None or open_job.placement is None or self._cancelled:
                 continue
             if open_job.has_ended:
@@ -511,12 +332,12 @@ class Run:
         known = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
         if outcome.succeeded:
             made = facts.files(jobs.products(open_job.ready.job), self._known_of)
-            self._event("succeeded", open_job, {**known, "outputs": made})
+            self.event("succeeded", open_job, {**known, "outputs": made})
         else:
             told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
             told |= {"log": outcome.log_location}
             told |= {"given_up": open_job.given_up} if open_job.given_up else {}
-            self._event("failed", open_job, {**known, **told})
+            self.event("failed", open_job, {**known, **told})
 
     def _report(self) -> None:
         """The reporting thread."""
@@ -534,9 +355,7 @@ class Run:
             self._workflow.scheduler.error_callback(open_job.job)
 
     def _forget(self, open_job: OpenJob) -> bool:
-        """Take a job from the open ones; whether it was there."""
-        with self._lock:
-            return self._open.pop(open_job.ready.key, None) is not None
+        return self._open.forget(open_job)
 
     def _report_end(self, open_job: OpenJob, outcome: Outcome) -> None:
         if self._cancelled:
@@ -564,7 +383,7 @@ class Run:
                 if file.is_directory and file.uri:
                     self._output_check.fetch_directory(file)
 
-    def _announce(self, open_job: OpenJob) -> None:
+    def announce(self, open_job: OpenJob) -> None:
         if open_job.announced:
             return
         open_job.announced = True
@@ -588,7 +407,7 @@ class Run:
             return False
         open_job.history = open_job.history.with_failure(target.name, outcome, open_job.external_id)
         told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-        self._event("interrupted", open_job, {**told, "log": outcome.log_location})
+        self.event("interrupted", open_job, {**told, "log": outcome.log_location})
         self._summary.sent_again(spec, placement)
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "
@@ -600,7 +419,7 @@ class Run:
         open_job.external_id, open_job.started = None, False
         more: dict[str, Any] = {} if step.mem_mb is None else {"resources": {"mem_mb": step.mem_mb}}
         more["delay_seconds"] = round(step.delay_seconds, 1)
-        self._event("resubmitted", open_job, {"reason": reason, **more})
+        self.event("resubmitted", open_job, {"reason": reason, **more})
         again = replace(open_job.ready, placement=open_job.placement)
         if step.mem_mb is not None:
             again = _with_memory(again, step.mem_mb)
@@ -628,14 +447,14 @@ class Run:
         self._executor.report_job_error(open_job.info(), msg=f"{message}\n")
         open_job.reported = True
 
-    def _event(
+    def event(
         self, event: str, open_job: OpenJob, detail: Mapping[str, Any] = MappingProxyType({})
     ) -> None:
         target = open_job.placement.target if open_job.placement else None
         external_id = open_job.external_id
-        self._record(lambda: self._events.write(event, open_job.about, target, external_id, detail))
+        self.record(lambda: self._events.write(event, open_job.about, target, external_id, detail))
 
-    def _record(self, write: Callable[[], None]) -> None:
+    def record(self, write: Callable[[], None]) -> None:
         """Write to ledger or event log. A full disk must not take a job's report with it."""
         try:
             write()
@@ -645,8 +464,9 @@ class Run:
     # What the dispatcher calls.
 
     def _placed(self, ready: Ready, placement: Placement) -> None:
-        with self._lock:
-            open_job = self._open[ready.key]
+        open_job = self._open.get(ready.key)
+        if open_job is None:
+            return
         open_job.placement = placement
         if ready.placement is None:
             told = {
@@ -655,32 +475,26 @@ class Run:
                 "container": ready.job.container,
                 "inputs": facts.files(jobs.sources(open_job.job), self._known_of),
             }
-            self._event("placed", open_job, told)
+            self.event("placed", open_job, told)
 
     def _known_of(self, uri: str) -> S3Object | None:
         return self._output_check.found(uri) if self._output_check else None
 
     def _unsendable(self, ready: Ready, error: Exception) -> None:
-        with self._lock:
-            open_job = self._open.get(ready.key)
+        open_job = self._open.get(ready.key)
         if open_job is None or self._cancelled:
             return
         outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
         try:
-            self._event("failed", open_job, {"kind": outcome.kind, "reason": outcome.reason})
+            self.event("failed", open_job, {"kind": outcome.kind, "reason": outcome.reason})
             self._report_failure(open_job, outcome)
         except Exception as trouble:  # noqa: BLE001 - one job's trouble must not keep the others
             self._rescue(open_job, trouble)
         self._forget(open_job)
 
     def _send(self, submission: Submission, keys: dict[str, int]) -> None:
-        with self._lock:
-            self._key_of_task.update(keys)
-        self._lane(submission.target.backend).submit(submission)
-
-    def _open_job(self, task_id: str) -> OpenJob | None:
-        with self._lock:
-            return self._open.get(self._key_of_task.get(task_id, -1))
+        self._open.link(keys)
+        self.lane(submission.target.backend).submit(submission)
 
     # Start and end.
 
@@ -699,10 +513,10 @@ class Run:
         image = assembly.container_image_of(self._workflow)
         policy = assembly.policy_of(settings, self._factories, image)
         self._targets = policy.targets
-        _check_on_interrupt(settings.on_interrupt)
+        assembly.check_on_interrupt(settings.on_interrupt)
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
-        known = self._unfinished_run(state, workdir)
+        known = unfinished_run(state / "ledger.sqlite", workdir)
         run_id = known.run_id if known else assembly.new_run_id()
         state_dir = state / "runs" / run_id
         if known and Path(known.state_dir).is_dir():
@@ -719,49 +533,23 @@ class Run:
 
         # Whatever ends the process early: variables of the run must not stay in S3.
         atexit.register(self._close_all)
-        try:
-            state_dir.mkdir(parents=True, exist_ok=True)
-            lock = ControllerLock(state / "controller.lock", run_id)
-            self._closers.append(lock.release)
-            self._events = EventLog(state / "events.jsonl", run_id)
-            self._closers.append(self._events.close)
-            if self._events.torn_bytes:
-                self._logger.info(
-                    "takeda: an earlier run was ended as it wrote to events.jsonl: half a line stays there"
-                )
-            self._ledger = Ledger(state / "ledger.sqlite", run_id)
-            self._closers.append(self._ledger.close)
-            self._closers.append(self._drop_variables)
-            self._closers.append(self._write_end)
-            if known:
-                self._remember(known, remote_prefix)
-        except (OSError, sqlite3.Error) as error:
-            raise TakedaError(f"cannot write below {state}: {error}") from error
-        names |= {one.submission.target.name for one in self._memory.remembered}
-        used = assembly.reachable(sorted(names), self._targets)
+        self._open_records(state, state_dir, run_id)
+        self._takeover = Takeover(self, self._ledger, self._open, self._targets, self._workflow)
+        if known:
+            self._takeover.remember(known, remote_prefix)
+            self._jobs_need_variables = bool(self._takeover.targets)
+        used = assembly.reachable(sorted(names | self._takeover.targets), self._targets)
         self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
         self._inner = InnerSnakemake(self._executor, state_dir)
-        for name in {target.backend for target in used}:
-            self._open_backend(name, used)
-        self._check_jobs(first_jobs)
+        self._backends = Backends(
+            self._factories, self._targets, self._context, self._closers.append
+        )
+        self._backends.open(used)
+        self._backends.check_jobs(first_jobs)
         for target in used:
             # Asked before there is anything to send: the dispatcher must not wait for a service.
-            self._array_limit(target, Shape())
-        last_task, last_submission = self._ledger.numbers() if known else (0, 0)
-        self._dispatcher = Dispatcher(
-            run_id,
-            Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
-            place=self._place,
-            placed=self._placed,
-            failed=self._unsendable,
-            limit=self._array_limit,
-            shape_tolerance=policy.shape_tolerance,
-            fits=self._fits,
-            key_resources=lambda target: self._factories[target.backend].shape_key_resources,
-            send=self._send,
-            last_task=last_task,
-            last_submission=last_submission,
-        )
+            self._backends.array_limit(target, Shape())
+        self._dispatcher = self._make_dispatcher(run_id, policy)
         # The workflow and all modules live as long as the run: what looks for garbage need not go
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
@@ -771,42 +559,43 @@ class Run:
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._reporter.start()
         self._dispatcher.start()
-        for one in self._memory.remembered:
-            if not self._backend(one.submission.target).finds_its_runs:
-                self._lane(one.submission.target.backend).adopt(one)
+        self._takeover.begin(self._backends)
         self._closers.append(one_interrupt(lambda: self._cancelled))
 
-    def _unfinished_run(self, state: Path, workdir: Path) -> KnownRun | None:
-        """The run that this one goes on with. Raises TakedaError where it may not."""
-        known = last_run(state / "ledger.sqlite")
-        if known is None or not known.is_unfinished:
-            return None
-        check_is_free(known, workdir)
-        return known
+    def _open_records(self, state: Path, state_dir: Path, run_id: str) -> None:
+        """Lock, event log and ledger. Raises TakedaError."""
+        try:
+            state_dir.mkdir(parents=True, exist_ok=True)
+            lock = ControllerLock(state / "controller.lock", run_id)
+            self._closers.append(lock.release)
+            self._events = EventLog(state / "events.jsonl", run_id)
+            self._closers.append(self._events.close)
+            if self._events.torn_bytes:
+                self.say(
+                    "an earlier run was ended as it wrote to events.jsonl: half a line stays there"
+                )
+            self._ledger = Ledger(state / "ledger.sqlite", run_id)
+        except (OSError, sqlite3.Error) as error:
+            raise TakedaError(f"cannot write below {state}: {error}") from error
+        # Called in the opposite order.
+        self._closers += [self._ledger.close, self._drop_variables, self._write_end]
 
-    def _remember(self, known: KnownRun, remote_prefix: str | None) -> None:
-        """Read what the run's earlier controllers have left. Raises TakedaError where this one cannot go
-        on with it."""
-        self._memory = Memory(
-            self._ledger.remembered(self._targets),
-            self._ledger.ended_well(),
-            self._ledger.histories(),
-        )
-        self._jobs_need_variables = bool(self._memory.remembered)
-        counts: Counter[str] = Counter()
-        for one in self._memory.remembered:
-            counts[one.submission.target.backend] += len(one.open_task_ids)
-        if counts and known.remote_prefix != remote_prefix:
-            raise TakedaError(
-                f"run {known.run_id} did not end, and keeps its files in "
-                f"{known.remote_prefix or known.workdir}, not in {remote_prefix or 'this directory'}: go on "
-                "with the profile and flags that it had, or end its jobs with `takeda cancel`"
-            )
-        how = "was detached" if known.state == "detached" else "did not end"
-        under_way = ", ".join(f"{count} on {name}" for name, count in sorted(counts.items()))
-        self._logger.info(
-            f"takeda: goes on with run {known.run_id}, which began {ago(known.began_at)} ago and {how}; "
-            f"jobs under way: {under_way or 'none'}"
+    def _make_dispatcher(self, run_id: str, policy: Policy) -> Dispatcher:
+        settings = self._workflow.executor_settings
+        last_task, last_submission = self._ledger.numbers()
+        return Dispatcher(
+            run_id,
+            Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
+            place=self._place,
+            placed=self._placed,
+            failed=self._unsendable,
+            limit=self._backends.array_limit,
+            shape_tolerance=policy.shape_tolerance,
+            fits=self._backends.fits,
+            key_resources=self._backends.key_resources,
+            send=self._send,
+            last_task=last_task,
+            last_submission=last_submission,
         )
 
     def _write_start(
@@ -824,7 +613,7 @@ class Run:
             "is_resumed": is_resumed,
         }
         self._began = time.monotonic()
-        self._record(lambda: self._events.write("run", NO_JOB, None, None, told))
+        self.record(lambda: self._events.write("run", NO_JOB, None, None, told))
 
     def _write_end(self) -> None:
         """The event of a run that began, and a copy of the log's end in the ledger."""
@@ -832,14 +621,14 @@ class Run:
             return
         state = self._state_at_the_end()
         self._jobs_need_variables = state == "detached"
-        self._record(lambda: self._ledger.finish(state))
+        self.record(lambda: self._ledger.finish(state))
         told = {
             "status": state,
             "wall_seconds": round(time.monotonic() - self._began, 1),
             "totals": dict(self._events.counts),
         }
-        self._record(lambda: self._events.write("run_end", NO_JOB, None, None, told))
-        self._record(lambda: self._ledger.note_end_of_event_log(self._events.sync()))
+        self.record(lambda: self._events.write("run_end", NO_JOB, None, None, told))
+        self.record(lambda: self._ledger.note_end_of_event_log(self._events.sync()))
 
     def _drop_variables(self) -> None:
         if self._delivery and not self._jobs_need_variables:
@@ -849,7 +638,6 @@ class Run:
         """What the ledger says of a run whose controller ends."""
         with self._lock:
             lanes = list(self._lanes.values())
-            unclaimed = len(self._memory.unclaimed())
         under_way = Counter(
             {
                 name: count
@@ -861,7 +649,7 @@ class Run:
         )
         if self._cancelled and not self._detached:
             return "detached" if self._is_left else "cancelled"
-        if not (under_way or unclaimed or self._detached):
+        if not (under_way or self._takeover.unclaimed or self._detached):
             return "ended"
         told = ", ".join(f"{count} on {name}" for name, count in sorted(under_way.items()))
         self._logger.info(
@@ -910,17 +698,6 @@ class Run:
                     f"Snakemake runs its shell on this machine, because {why}"
                 )
 
-    def _check_jobs(self, first_jobs: list[tuple[JobSpec, Placement]]) -> None:
-        refusals = []
-        for spec, placement in first_jobs:
-            try:
-                self._backend(placement.target).check_job(spec, placement.target)
-            except (TakedaError, SubmissionError) as error:
-                where = "" if spec.source_line in str(error) else f" ({spec.source_line})"
-                refusals.append(f"rule {spec.rule}{where} on {placement.target.name}: {error}")
-        if refusals:
-            raise TakedaError("\n".join(refusals))
-
     def _make_context(
         self, run_id: str, workdir: Path, state_dir: Path, remote_prefix: str | None
     ) -> RunContext:
@@ -965,48 +742,14 @@ class Run:
             poll_seconds=self._workflow.executor_settings.poll_seconds,
         )
 
-    def _open_backend(self, name: str, targets: list[Target]) -> Backend:
-        backend = self._factories[name](
-            [target for target in targets if target.backend == name], self._context
-        )
-        self._closers.append(backend.close)
-        backend.check()
-        self._backends[name] = backend
-        return backend
-
-    def _backend(self, target: Target) -> Backend:
-        """The backend of a target; opened now if no job known at the start went there."""
-        refused = self._refused_backends.get(target.backend)
-        if refused:
-            raise refused
-        backend = self._backends.get(target.backend)
-        if backend is None:
-            try:
-                backend = self._open_backend(target.backend, list(self._targets.values()))
-            except TakedaError as error:
-                # Asked once: a dead service must not hold up the others for each of its jobs.
-                self._refused_backends[target.backend] = error
-                raise
-        return backend
-
-    def _fits(self, job: JobSpec, target: Target) -> bool:
-        try:
-            self._backend(target).check_job(job, target)
-        except (TakedaError, SubmissionError):
-            return False
-        return True
-
-    def _array_limit(self, target: Target, shape: Shape) -> int:
-        return self._backend(target).array_limit(target, shape)
-
-    def _lane(self, name: str) -> Lane:
+    def lane(self, name: str) -> Lane:
         with self._lock:
             if self._cancelled:
                 raise TakedaError("the run was cancelled")
             lane = self._lanes.get(name)
             if lane is None:
                 longest = self._workflow.executor_settings.poll_seconds
-                lane = Lane(name, self._backends[name], self, longest)
+                lane = Lane(name, self._backends.named(name), self, longest)
                 lane.start()
                 self._lanes[name] = lane
             return lane
@@ -1036,7 +779,7 @@ class Run:
                 if one.accepted.external_id not in (left or ())
                 for task_id in one.open_task_ids
             ]
-            self._record(partial(self._ledger.cancel, task_ids))
+            self.record(partial(self._ledger.cancel, task_ids))
             self._tell_cancelled(active, left or ())
             ended |= {one.submission.submission_id for one in active}
             if not lane.is_sending:
@@ -1066,43 +809,6 @@ class Run:
                 close()
             except Exception as error:  # noqa: BLE001 - the others are still closed
                 self._logger.error(f"takeda: {error}")
-
-
-def _check_on_interrupt(said: str) -> None:
-    if said not in ("cancel", "detach"):
-        raise TakedaError(
-            f"--takeda-on-interrupt {said}: say `cancel`, which ends all jobs, or `detach`, which leaves "
-            "them running"
-        )
-
-
-def failure_text(
-    target: Target | None,
-    external_id: str | None,
-    outcome: Outcome,
-    history: History = History(),  # noqa: B008 - frozen
-    given_up: str = "",
-) -> str:
-    """A failure that explains itself: kind, reason, last log lines, where the log is, how the job
-    failed before and why it is not sent again, what to do."""
-    where = f" on {target.name}" if target else ""
-    who = f" ({external_id})" if external_id else ""
-    code = f", exit code {outcome.exit_code}" if outcome.exit_code is not None else ""
-    lines = [f"takeda: {outcome.kind}{where}{who}{code}: {outcome.reason}"]
-    if outcome.log_tail:
-        lines += ["last lines of its log:", *(f"    {line}" for line in outcome.log_tail)]
-    if outcome.log_location:
-        lines.append(f"whole log: {outcome.log_location}")
-    for what, key in (("log in the console", "log_url"), ("job in the console", "job_url")):
-        if key in outcome.detail:
-            lines.append(f"{what}: {outcome.detail[key]}")
-    if history.failures:
-        lines += ["it was sent again after:", *(f"    {line}" for line in history.lines())]
-    if given_up:
-        lines.append(f"not sent again: {given_up}")
-    if outcome.advice:
-        lines.append(f"what to do: {outcome.advice}")
-    return "\n".join(lines)
 
 
 def _with_memory(ready: Ready, mem_mb: int) -> Ready:

@@ -7,7 +7,7 @@ import pytest
 
 from snakemake_executor_takeda.backends.batch.console import Console
 from snakemake_executor_takeda.backends.batch.outcomes import given_up, outcome_of, with_log
-from snakemake_executor_takeda.run import failure_text
+from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.values import FailureKind, Outcome
 
 EXITED = "Essential container in task exited"

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from routing_models import MODELS, load
 
+from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.retrying import ALONE_FACTOR, History, Resubmit, next_step
 from snakemake_executor_takeda.routing.policy_file import PolicyRetryEntry, RetryEntry
 from snakemake_executor_takeda.routing.schema import policy_schema
-from snakemake_executor_takeda.run import failure_text
 from snakemake_executor_takeda.settings import ExecutorSettings
 from snakemake_executor_takeda.values import FailureKind, Outcome, RetryRules, TakedaError, Target
 

@@ -52,7 +52,14 @@ def test_the_help_of_a_flag_with_a_default_tells_it():
         if field.default is not None
     }
     assert told == dict.fromkeys(
-        ["coalesce_seconds", "coalesce_max_seconds", "poll_seconds", "interruptions", "on_interrupt"], True
+        [
+            "coalesce_seconds",
+            "coalesce_max_seconds",
+            "poll_seconds",
+            "interruptions",
+            "on_interrupt",
+        ],
+        True,
     )
 
 

@@ -22,7 +22,7 @@ from snakemake_executor_takeda.backends.slurm.clients.errors import error_of
 from snakemake_executor_takeda.backends.slurm.records import ExitRecords
 from snakemake_executor_takeda.backends.slurm.request import JobRequest
 from snakemake_executor_takeda.backends.slurm.script import batch_script
-from snakemake_executor_takeda.run import failure_text
+from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
 
 REQUEST = JobRequest("takeda-x-1", "/data", "/data/0.log")

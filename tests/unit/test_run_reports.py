@@ -73,6 +73,7 @@ def run(monkeypatch):
     one = Run(Executor())
     one._ledger = one._events = Silent()
     one._summary = Summary()
+    one._takeover = SimpleNamespace(keep_for_later=lambda outcomes: None)
     one._fallback_of = lambda spec, target: None
     one._targets = {"t": TARGET, "od": Target("od", "fake")}
     one.sent = []
@@ -80,8 +81,8 @@ def run(monkeypatch):
     for key, name in enumerate("ab"):
         made = NamedFiles(None, (File(f"{name}.txt", f"s3://b/{name}.txt"),), is_list=False)
         spec = JobSpec(key, "r", {}, 1, Shape(), {}, outputs=(made,))
-        one._open[key] = OpenJob(Job(name), Ready(key, spec, ()), "", Placement(TARGET, ()))
-        one._key_of_task[name] = key
+        one._open.add(OpenJob(Job(name), Ready(key, spec, ()), "", Placement(TARGET, ())))
+        one._open.link({name: key})
     return one
 
 
@@ -117,7 +118,7 @@ def test_what_ended_well_is_not_sent_again_because_its_outputs_cannot_be_looked_
 
 def test_a_job_that_is_lost_is_sent_again_quietly_and_reported_with_its_history_in_the_end(run):
     for number in range(1, 4):
-        run._open[0].external_id = f"j{number}"
+        run._open.get(0).external_id = f"j{number}"
         run.ended([Update("a", Outcome(FailureKind.LOST, f"forgotten {number}", advice="look"))])
         assert len(run.sent) == min(number, 2)
     assert reported(run) == ({}, {"a": 1})
@@ -154,7 +155,7 @@ def test_the_events_tell_what_was_decided(run):
 def test_a_target_has_the_fallback_that_the_job_has(run):
     """A rule that names its target, or asks for Spot, may not go where the target's others go: it must
     not be given up for it."""
-    job = run._open[0].ready.job
+    job = run._open.get(0).ready.job
     placement = Placement(replace(TARGET, fallback="od"), ("default",))
     assert run._as_of(job, placement).target.fallback is None
     run._fallback_of = lambda spec, target: "od"
@@ -170,7 +171,7 @@ def test_a_job_that_ran_out_of_memory_is_sent_again_with_more_and_that_is_said(r
     rules = RetryRules(memory_factor=2, memory_times=1)
     target = replace(TARGET, retry=rules)
     run._targets["t"] = target
-    open_job = run._open[0]
+    open_job = run._open.get(0)
     job = replace(open_job.ready.job, shape=Shape(mem_mb=1000), is_group=True)
     open_job.ready = replace(open_job.ready, job=job)
     open_job.placement = Placement(target, ())
