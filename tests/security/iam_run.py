@@ -38,18 +38,22 @@ VALUES = {
 }
 PLANTED = "planted-7f3a9c"
 """Part of every secret of the run: whoever finds it anywhere has found a leak."""
+TOKEN = f"{PLANTED}-of-envvars\nb=c $(touch pwned)"
+"""The variable of `envvars:`; the rules know its hash."""
 FEATURES = ("s3", "batch", "event_queue", "healthomics")
 """Of actions.yaml, that the recorded run uses."""
 
 SNAKEFILE = """
 envvars: "LAB_TOKEN"
+LONG = "".join(map(str, range(80)))
+ODD = ["-rf $(touch pwned);`touch pwned`|a>b&c", f"..ünï 日本{LONG}"]
 
 rule all:
-    input: "sum.txt", "words.txt", "folder", "twice.txt"
+    input: "sum.txt", "words.txt", "folder", "twice.txt", expand("odd/{name}.txt", name=ODD)
 
 rule part:
     output: temp("part.{n}.txt")
-    shell: 'printf %s "$LAB_TOKEN" | sha256sum | grep -q ^ce0d550de4ae && echo {wildcards.n} > {output}'
+    shell: 'printf %s "$LAB_TOKEN" | sha256sum | grep -q ^080383457518 && echo {wildcards.n} > {output}'
 
 rule sum:
     input: expand("part.{n}.txt", n=[1, 2])
@@ -66,6 +70,10 @@ rule twice:
     retries: 1
     resources: mem_mb=lambda wildcards, attempt: 100 * attempt
     shell: "echo {resources.mem_mb} | tee {output}; test {resources.mem_mb} -gt 100"
+
+rule odd:
+    output: "odd/{name}.txt"
+    shell: "touch {output:q}"
 
 rule words:
     input: text="given.txt"
@@ -156,7 +164,7 @@ def recorded_run(project: Path) -> Iterator[Recorded]:
         environment |= client_variables(recorder.url, recorder.url, "CONTROLLER")
         environment["AWS_SECRET_ACCESS_KEY"] = f"{PLANTED}-of-aws"
         environment["SLURM_JWT"] = f"{PLANTED}-of-slurm"
-        environment["LAB_TOKEN"] = f"{PLANTED}-of-envvars"
+        environment["LAB_TOKEN"] = TOKEN
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "50"),

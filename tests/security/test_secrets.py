@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 
 import pytest
-from iam_run import PLANTED, PREFIX
+from iam_run import PLANTED, PREFIX, TOKEN
 
 pytestmark = pytest.mark.sandbox
 
@@ -28,7 +29,7 @@ def test_no_call_holds_a_secret_but_the_one_that_brings_the_variables(recorded):
     assert call.path.endswith("/environment.json")
     assert call.headers["x-amz-server-side-encryption"] == "AES256"
     variables = json.loads(call.body)
-    assert variables.pop("LAB_TOKEN") == f"{PLANTED}-of-envvars"
+    assert variables.pop("LAB_TOKEN") == TOKEN
     assert not any(PLANTED in value for value in variables.values())
 
 
@@ -50,3 +51,16 @@ def test_the_ledger_and_the_log_were_written(recorded):
     with sqlite3.connect(state / "ledger.sqlite") as ledger:
         assert ledger.execute("select count(*) from sqlite_master").fetchone()[0] > 0
     assert [key for key in recorded.objects if "/manifests/" in key]
+
+
+def test_hostile_wildcards_and_variables_stay_what_they_are(recorded):
+    names = {key.removeprefix(f"{PREFIX}run/odd/") for key in recorded.objects if "/odd/" in key}
+    long = "".join(map(str, range(80)))
+    wanted = {"-rf $(touch pwned);`touch pwned`|a>b&c", f"..ünï 日本{long}"}
+    assert names == {f"{name}.txt" for name in wanted}
+    for folder in (recorded.project, recorded.state_dir):
+        assert not list(folder.rglob("pwned"))
+    for call in recorded.recorder.by("CONTROLLER"):
+        if call.operation == "SubmitJob":
+            name = json.loads(call.body)["jobName"]
+            assert re.fullmatch(r"[A-Za-z0-9][\w-]{0,127}", name, re.ASCII)
