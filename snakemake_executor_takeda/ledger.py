@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from snakemake_executor_takeda.audit.chain import Head
+from snakemake_executor_takeda.processes import process_began
 from snakemake_executor_takeda.retrying import History
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -125,6 +126,7 @@ class KnownRun:
         return (
             self.state == "running"
             and self.host == socket.gethostname()
+            and self.process_began is not None
             and process_began(self.pid) == self.process_began
         )
 
@@ -429,18 +431,7 @@ def last_run(path: Path) -> KnownRun | None:
         if not db.execute("select 1 from sqlite_master where name = 'run'").fetchone():
             return None
         row = db.execute("select * from run order by began_at desc, rowid desc limit 1").fetchone()
-    return KnownRun(*row) if row else None
-
-
-def process_began(pid: int) -> float | None:
-    """When a process of this machine began, in clock ticks since the machine started: with the pid it
-    names one process. None where there is no such process."""
-    try:
-        # Its name may hold spaces and brackets.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return float(fields[19]) if fields[0] not in "ZX" else None
-    except OSError:
-        return None
+    return KnownRun(*row[:-1], json.loads(row[-1] or "{}")) if row else None
 
 
 def _asked(job: JobSpec) -> str:

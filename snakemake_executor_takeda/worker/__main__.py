@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.worker.exits import UNREACHABLE
+from snakemake_executor_takeda.worker.exits import ALREADY_STARTED, UNREACHABLE
 from snakemake_executor_takeda.worker.manifest import read_entry
 from snakemake_executor_takeda.worker.objects import Unreachable, read, read_range, write
 
@@ -48,6 +48,8 @@ def _work(args: argparse.Namespace) -> int:
     usage = _usage() if args.exit_records else None
     index = args.index if args.index is not None else _index_from_environment()
     entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
+    if args.starts and not _claimed(args.starts, entry["task_id"]):
+        return ALREADY_STARTED
     if args.nodes:
         exit_code = _run_on_nodes(entry, args)
     elif args.allocation:
@@ -67,6 +69,9 @@ def _parse() -> argparse.Namespace:
         "--index", type=int, help="entry to run (default: the array's variable, or 0)"
     )
     parser.add_argument("--exit-records", help="directory or s3:// URI for the exit record")
+    parser.add_argument(
+        "--starts", help="directory in which a task is claimed: it is run once, ever"
+    )
     parser.add_argument("--scratch", help="where the task's directory is made")
     slurm = parser.add_argument_group("a job with ranks on Slurm")
     slurm.add_argument("--allocation", action="store_true", help="it may have several nodes")
@@ -201,6 +206,12 @@ def _execute(argv: list[str], directory: Path, environment: dict[str, str]) -> i
         pass_on(number, None)
     code = process.wait()
     return 128 - code if code < 0 else code
+
+
+def _claimed(folder: str, task_id: str) -> bool:
+    from snakemake_executor_takeda.processes import claim
+
+    return claim(Path(folder), task_id)
 
 
 def _usage() -> Usage:

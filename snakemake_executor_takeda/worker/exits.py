@@ -17,3 +17,5 @@ NO_MODULES: Final = 94
 """The job script could not load environment modules."""
 UNREACHABLE: Final = 95
 """The worker could not read what the run left for it, or could not leave its record."""
+ALREADY_STARTED: Final = 96
+"""Another process does the task, or has done it."""
