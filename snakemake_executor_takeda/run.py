@@ -378,10 +378,15 @@ class Run:
     def _fetch_for_input_functions(self, open_job: OpenJob) -> None:
         """Input functions list a checkpoint's directory on this machine. Snakemake does not fetch it
         from S3: they would find nothing, and the run would go on without those jobs."""
-        if self._output_check and getattr(open_job.job, "is_checkpoint", False):
-            for file in jobs.products(open_job.ready.job):
-                if file.is_directory and file.uri:
-                    self._output_check.fetch_directory(file)
+        if not (self._output_check and getattr(open_job.job, "is_checkpoint", False)):
+            return
+        made = jobs.products(open_job.ready.job)
+        if directories := [file for file in made if file.is_directory and file.uri]:
+            for file in directories:
+                self._output_check.fetch_directory(file)
+            # Snakemake (9.27) does not start again where the copy is there and its mark is, too: the
+            # time in between is kept short.
+            jobs.mark_as_finished(open_job.job, self._workflow)
 
     def announce(self, open_job: OpenJob) -> None:
         if open_job.announced:
