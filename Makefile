@@ -1,13 +1,16 @@
 # Two commands matter: `make demo` and `make test`. Each installs what it needs first.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-plain demo-compare test unit lint lock benchmark clean
+.PHONY: help setup demo demo-plain demo-compare test unit lint audit lock benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The RO-Crate validator has an environment of its own: it wants an older rich.
 VALIDATOR := $(VENV)/rocrate-validator
+AUDIT := $(VENV)/pip-audit
+# `osv` asks another database; see `pip-audit --help`.
+AUDIT_SERVICE ?= pypi
 # Integration tests mostly wait: for daemons, for jobs to end. Each file is run by one process, in the
 # files' order: a file of few tests may be the longest.
 TEST_PROCESSES ?= 6
@@ -26,7 +29,12 @@ $(VENV)/.installed: pyproject.toml requirements/dev.lock scripts/make-venv
 
 $(VALIDATOR)/.installed: requirements/rocrate-validator.lock | $(VENV)/.installed
 	@$(PYTHON) -m venv $(VALIDATOR)
-	@$(VALIDATOR)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@$(VALIDATOR)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+$(AUDIT)/.installed: requirements/audit.lock | $(VENV)/.installed
+	@$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
 demo: setup ## run the outbreak pipeline on the sandbox: Batch, Slurm and HealthOmics
@@ -52,11 +60,17 @@ lint: setup ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-lock: ## renew requirements/dev.lock from pyproject.toml
+audit: $(AUDIT)/.installed ## look the locked packages up in the database of known vulnerabilities
+	@$(BIN)/python scripts/audit-dependencies $(AUDIT)/bin/pip-audit $(AUDIT_SERVICE) requirements/*.lock
+
+COMPILE = $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-header --annotation-style=line \
+  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: ## renew requirements/*.lock, with the hash of each file
 	$(BIN)/pip install -q pip-tools
-	$(BIN)/pip-compile -q --upgrade --extra dev --strip-extras --no-header --annotation-style=line \
-	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
-	  --unsafe-package snakemake-executor-plugin-takeda -o requirements/dev.lock pyproject.toml
+	$(COMPILE) --upgrade --extra dev --unsafe-package snakemake-executor-plugin-takeda \
+	  -o requirements/dev.lock pyproject.toml
+	$(COMPILE) --upgrade --allow-unsafe -o requirements/audit.lock requirements/audit.in
+	$(COMPILE) --upgrade --allow-unsafe -o requirements/rocrate-validator.lock requirements/rocrate-validator.in
 
 clean: ## remove what the other commands made here
 	-[ ! -x $(BIN)/takeda ] || $(BIN)/takeda sandbox down
