@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 from iam_run import PLANTED, PREFIX, TOKEN
 
-pytestmark = pytest.mark.sandbox
 
-
+@pytest.mark.sandbox
 def test_the_jobs_had_the_variable(recorded):
     assert recorded.done.returncode == 0, recorded.done.stderr
     assert recorded.objects[f"{PREFIX}run/sum.txt"] == b"1\n2\n"
 
 
+@pytest.mark.sandbox
 def test_no_call_holds_a_secret_but_the_one_that_brings_the_variables(recorded):
     holding = [
         call
@@ -33,6 +36,7 @@ def test_no_call_holds_a_secret_but_the_one_that_brings_the_variables(recorded):
     assert not any(PLANTED in value for value in variables.values())
 
 
+@pytest.mark.sandbox
 def test_nothing_holds_a_secret_when_the_run_is_over(recorded):
     told = recorded.done.stdout + recorded.done.stderr
     assert PLANTED not in told
@@ -44,6 +48,7 @@ def test_nothing_holds_a_secret_when_the_run_is_over(recorded):
     assert holding == []
 
 
+@pytest.mark.sandbox
 def test_the_ledger_and_the_log_were_written(recorded):
     """Or else the tests above would have looked at nothing."""
     state = recorded.project / ".snakemake/takeda"
@@ -53,6 +58,7 @@ def test_the_ledger_and_the_log_were_written(recorded):
     assert [key for key in recorded.objects if "/manifests/" in key]
 
 
+@pytest.mark.sandbox
 def test_hostile_wildcards_and_variables_stay_what_they_are(recorded):
     names = {key.removeprefix(f"{PREFIX}run/odd/") for key in recorded.objects if "/odd/" in key}
     long = "".join(map(str, range(80)))
@@ -64,3 +70,45 @@ def test_hostile_wildcards_and_variables_stay_what_they_are(recorded):
         if call.operation == "SubmitJob":
             name = json.loads(call.body)["jobName"]
             assert re.fullmatch(r"[A-Za-z0-9][\w-]{0,127}", name, re.ASCII)
+
+
+SHARED = """
+envvars: "LAB_TOKEN"
+
+rule all:
+    input: "seen"
+
+rule a:
+    output: "seen"
+    shell: 'test -n "$LAB_TOKEN" && cat /proc/[0-9]*/cmdline 2>/dev/null > {output}'
+
+rule says_it:
+    output: "never"
+    shell: 'echo "$LAB_TOKEN" >&2; exit 3'
+"""
+
+
+def test_on_a_shared_file_system_no_file_and_no_command_line_holds_a_secret(tmp_path):
+    """A job's own output is its own: one that prints a secret has it in its log."""
+    (tmp_path / "Snakefile").write_text(SHARED)
+    (tmp_path / "routing.yaml").write_text(
+        "version: 1\ntargets: {here: {backend: local}}\ndefault: here\n"
+    )
+    command = [
+        *(sys.executable, "-m", "snakemake", "--executor", "takeda", "--jobs", "5", "--keep-going"),
+        *("--takeda-routing", "routing.yaml", "--takeda-poll-seconds", "0.2", "all", "never"),
+    ]
+    secrets = {
+        "LAB_TOKEN": f"{PLANTED}-of-envvars",
+        "AWS_SECRET_ACCESS_KEY": f"{PLANTED}-of-aws",
+        "AWS_SESSION_TOKEN": f"{PLANTED}-of-aws-too",
+        "SLURM_JWT": f"{PLANTED}-of-slurm",
+    }
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | secrets, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "rule says_it" in done.stderr
+    assert b"snakemake" in (tmp_path / "seen").read_bytes()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    holding = [path for path in files if PLANTED.encode() in path.read_bytes()]
+    assert [path for path in holding if path.suffix != ".log"] == []
