@@ -104,14 +104,19 @@ def policy_again(
     the regions in which the run asked them. Raises TakedaError."""
     from snakemake_executor_takeda.settings import ExecutorSettings
 
-    words = {name: text for name, text in facts.items() if name not in ("batch_region", "region")}
-    if routing:
-        words = {"routing": routing}
-    elif words.get("routing"):
-        words["routing"] = str(workdir / words["routing"])
     if region := facts.get("region"):
         os.environ["AWS_DEFAULT_REGION"] = region
-    policy = policy_of(ExecutorSettings(**words), factories)
+    if not routing and "routing" in facts:
+        routing = str(workdir / facts["routing"])
+    flags = {} if routing else facts
+    settings = ExecutorSettings(
+        routing=routing,
+        batch_queue=flags.get("batch_queue"),
+        slurm_partition=flags.get("slurm_partition"),
+        omics_role_arn=flags.get("omics_role_arn"),
+        omics_output_uri=flags.get("omics_output_uri"),
+    )
+    policy = policy_of(settings, factories)
     if not (region := facts.get("batch_region")):
         return policy
     return replace(

@@ -10,6 +10,8 @@ from typing import Any
 
 from snakemake_executor_takeda.backends.aws import join_s3_uri, split_s3_uri
 
+ENVIRONMENT = "environment.json"
+
 
 class Delivery:
     """Puts a run's shared objects below its prefix, once per run.
@@ -35,16 +37,21 @@ class Delivery:
     def environment(self, variables: dict[str, str]) -> str | None:
         """Upload the variables; returns the URI, None where there are none."""
         if variables:
-            self._environment_uri = self._put("environment.json", json.dumps(variables).encode())
+            self._environment_uri = self._put(ENVIRONMENT, json.dumps(variables).encode())
         return self._environment_uri
 
     def close(self) -> None:
         if self._environment_uri:
-            bucket, key = split_s3_uri(self._environment_uri)
-            self._s3.delete_object(Bucket=bucket, Key=key)
+            remove_environment(self._s3, self._prefix)
 
     def _put(self, name: str, body: bytes) -> str:
         uri = join_s3_uri(self._prefix, name)
         bucket, key = split_s3_uri(uri)
         self._s3.put_object(Bucket=bucket, Key=key, Body=body, ServerSideEncryption="AES256")
         return uri
+
+
+def remove_environment(s3: Any, prefix: str) -> None:
+    """Remove the variables of the run with this prefix, if there are any."""
+    bucket, key = split_s3_uri(join_s3_uri(prefix, ENVIRONMENT))
+    s3.delete_object(Bucket=bucket, Key=key)

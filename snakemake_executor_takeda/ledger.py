@@ -431,7 +431,7 @@ def last_run(path: Path) -> KnownRun | None:
         if not db.execute("select 1 from sqlite_master where name = 'run'").fetchone():
             return None
         row = db.execute("select * from run order by began_at desc, rowid desc limit 1").fetchone()
-    return KnownRun(*row[:-1], json.loads(row[-1] or "{}")) if row else None
+    return KnownRun(*(*row[:-1], json.loads(row[-1] or "{}"))) if row else None
 
 
 def _asked(job: JobSpec) -> str:
@@ -545,4 +545,4 @@ def tasks_of(path: Path, run_id: str) -> list[SentTask]:
             "order by s.rowid, t.position",
             (run_id,),
         ).fetchall()
-    return [SentTask(*row[:2], json.loads(row[2]), *row[3:]) for row in rows]
+    return [SentTask(*(*row[:2], json.loads(row[2]), *row[3:])) for row in rows]

@@ -124,7 +124,8 @@ class Backend(Protocol):
     def cancel(self, active: Sequence[Active]) -> Collection[str] | None:
         """End all open tasks of these submissions, in bulk, and see that they ended; → external ids of
         those that had not ended in time, about which the backend has said what is to be said. They may
-        be of an earlier controller, and need not have been reattached."""
+        be of an earlier controller, and need not have been reattached. Where `finds_its_runs`, one with
+        an empty external id has no answer that is known: what came of it is found, and ended, too."""
 
     def close(self) -> None:
         """Free what the backend holds. Called once, last."""

@@ -278,6 +278,9 @@ class HealthOmicsBackend:
         for one in list(self._pending.values()):
             handles += one.handles.values()
         handles += _handles_of_earlier(active, self._watched.keys())
+        if any(not one.accepted.external_id for one in active):
+            with aws.readable_errors("HealthOmics"):
+                handles += self._starter.going_on()
         if not handles:
             return
         with (

@@ -76,6 +76,14 @@ class Journal:
                 found |= {row[0]: Entry(*row) for row in rows}
         return found
 
+    def open_entries(self) -> list[Entry]:
+        """All whose end is not written down: they may go on, or have completed."""
+        with self._lock:
+            rows = self._db.execute(
+                f"select {_COLUMNS} from handoff where status is null"  # noqa: S608 - names only
+            ).fetchall()
+        return [Entry(*row) for row in rows]
+
     def intend(self, entries: Iterable[Entry]) -> None:
         """Write down what is about to be asked for."""
         now = time.time()

@@ -195,6 +195,26 @@ class Starter:
         """Take back that runs did not do their work."""
         self._journal.ended([(one.request, one.generation) for one in handles], None)
 
+    def going_on(self) -> list[Handle]:
+        """Runs and batches that this run of the pipeline asked for and that have not ended, by the names in
+        the journal: also those whose answer was never written down."""
+        entries = self._journal.open_entries()
+        requests = {one.run_name: one.request for one in entries if one.run_name}
+        found = []
+        for name, items in self._listed(set(requests)).items():
+            for item in items:
+                if item["status"] == "COMPLETED" or item["status"] in FAILED:
+                    continue
+                run = self.run(item["id"], None)
+                if run is None or run.get("tags", {}).get(RUN_TAG) != self._run_tag:
+                    continue
+                generation = int(run["tags"].get(GENERATION_TAG, 0))
+                found.append(Handle(requests[name], generation, run["id"], run.get("uuid")))
+        for entry in entries:
+            if entry.batch_name and not entry.run_id and (batch := self._batch(entry.batch_name)):
+                found.append(Handle(entry.request, entry.generation, batch_id=batch))
+        return found
+
     def run(self, run_id: str, uuid: str | None) -> Mapping[str, Any] | None:
         """GetRun's answer; None for a run that was deleted, its id perhaps given to another since."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 CLOSE_SECONDS = 60.0
@@ -25,14 +25,16 @@ class Leftovers:
         """In the background: a shared file system may take minutes over it."""
         self._remove(f"{glob.escape(task_id)}.*")
 
-    def close(self) -> None:
-        """Remove what is left of any task; nothing of the run goes on any more."""
-        self._remove(f"{glob.escape(self._run_id)}-*")
+    def close(self, going_on: Collection[str] = ()) -> None:
+        """Remove what is left of any task but those that may go on without this process."""
+        self._remove(f"{glob.escape(self._run_id)}-*", going_on)
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
 
-    def _remove(self, pattern: str) -> None:
+    def _remove(self, pattern: str, but: Collection[str] = ()) -> None:
         for directory in (found for folder in self._folders for found in folder.glob(pattern)):
+            if directory.name.rpartition(".")[0] in but:
+                continue
             thread = threading.Thread(
                 target=shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, daemon=True
             )

@@ -93,6 +93,8 @@ class SlurmBackend:
         self._submitting = threading.Lock()
         self._job_ids: set[str] = set()
         """Every job this backend has started, so that cancel misses none that was just accepted."""
+        self._going_on: set[str] = set()
+        """Tasks that were sent, or may have been, and have not ended."""
 
     def check(self) -> None:
         """Controller, partitions and shared folders of every target."""
@@ -151,7 +153,13 @@ class SlurmBackend:
         with self._submitting:
             if self._cancelled.is_set():
                 raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
-            job_id = self._send(submission, chosen, script)
+            task_ids = {task.task_id for task in submission.tasks}
+            self._going_on |= task_ids
+            try:
+                job_id = self._send(submission, chosen, script)
+            except SubmissionError:
+                self._going_on -= task_ids
+                raise
             self._job_ids.add(job_id)
         detail = {"partition": chosen.request.partition, "reasons": list(chosen.reasons)}
         return replace(_accepted(submission, job_id), detail=detail)
@@ -159,8 +167,10 @@ class SlurmBackend:
     def reattach(self, remembered: Remembered) -> Accepted | None:
         submission = remembered.submission
         accepted = remembered.accepted
+        self._going_on |= remembered.open_task_ids
         if accepted is None:
             if (job_id := self._submitter.find(submission)) is None:
+                self._going_on -= remembered.open_task_ids
                 return None
             accepted = _accepted(submission, job_id)
         self._job_ids.add(accepted.external_id)
@@ -168,8 +178,10 @@ class SlurmBackend:
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         for update in self._watcher.poll(active):
-            if update.outcome is not None and not update.outcome.succeeded:
-                self._leftovers.remove(update.task_id)
+            if update.outcome is not None:
+                self._going_on.discard(update.task_id)
+                if not update.outcome.succeeded:
+                    self._leftovers.remove(update.task_id)
             yield update
 
     def end(self, active: Active) -> None:
@@ -181,6 +193,7 @@ class SlurmBackend:
             try:
                 self._client.cancel([job_id])
                 if not self._still_there({job_id}):
+                    self._going_on -= active.open_task_ids
                     return
             except (SlurmSilent, SlurmRefused) as error:
                 silence = f" ({error})"
@@ -216,6 +229,7 @@ class SlurmBackend:
                 silence = f" ({error})"  # what was asked to end is asked again
             else:
                 if not left and self._submitter.is_settled():
+                    self._going_on.clear()
                     return
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
@@ -226,7 +240,7 @@ class SlurmBackend:
         )
 
     def close(self) -> None:
-        self._leftovers.close()
+        self._leftovers.close(self._going_on)
         self._client.close()
 
     def _tell_of_little_memory(self, job: JobSpec, target: Target, request: JobRequest) -> None:
