@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,10 +56,14 @@ class OutputCheck:
         return self._found.get(uri)
 
     def fetch_directory(self, directory: File) -> None:
-        """Copy a directory from S3 to the path at which Snakemake on this machine expects it."""
+        """Copy a directory from S3 to the path at which Snakemake on this machine expects it. All of it
+        is there, or nothing, whenever this process is killed."""
         bucket, key = split_s3_uri(str(directory.uri))
         prefix = f"{key.rstrip('/')}/"
-        root = Path(directory.path)
+        place = Path(directory.path)
+        root = place.with_name(f".{place.name}.takeda")
+        shutil.rmtree(root, ignore_errors=True)
+        root.mkdir(parents=True)
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         for item in (item for page in pages for item in page.get("Contents", ())):
             relative = PurePosixPath(item["Key"].removeprefix(prefix))
@@ -67,6 +72,9 @@ class OutputCheck:
             path = root / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             self._s3.download_file(bucket, item["Key"], str(path))
+        if place.is_dir():
+            shutil.rmtree(place)
+        root.replace(place)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -197,3 +199,29 @@ def test_an_empty_page_that_says_there_is_more_ends_the_listing():
     s3 = FakeS3(b=keys)
     s3.list_objects_v2 = lambda **words: {"IsTruncated": True}
     assert problems(s3, files(keys)) == {}
+
+
+def test_a_directory_is_fetched_whole_or_not_at_all(tmp_path):
+    """A controller may be killed at any moment, and the next one believes what is there."""
+    keys = ["parts/1.txt", "parts/2.txt"]
+    s3, place, states = FakeS3(b=set(keys)), tmp_path / "parts", []
+
+    class Pages:
+        def paginate(self, **words):
+            return [{"Contents": [{"Key": key} for key in keys]}]
+
+    def download(bucket, key, path):
+        states.append(sorted(one.name for one in place.glob("*")))
+        Path(path).write_text(key)
+
+    s3.get_paginator = lambda operation: Pages()
+    s3.download_file = download
+    place.mkdir()
+    (place / "old.txt").touch()
+    left_over = tmp_path / ".parts.takeda/half"
+    left_over.mkdir(parents=True)
+    check = OutputCheck(s3)
+    check.fetch_directory(File(str(place), "s3://b/parts", is_directory=True))
+    check.close()
+    assert states == [["old.txt"], ["old.txt"]]
+    assert sorted(one.name for one in tmp_path.rglob("*")) == ["1.txt", "2.txt", "parts"]
