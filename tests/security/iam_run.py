@@ -128,6 +128,8 @@ class Recorded:
     done: subprocess.CompletedProcess[str]
     objects: dict[str, bytes]
     """What is in the bucket afterwards, by key."""
+    s3: Any
+    """A client that is not recorded."""
 
 
 @contextmanager
@@ -181,7 +183,7 @@ def recorded_run(project: Path) -> Iterator[Recorded]:
             check=False,
             timeout=300,
         )
-        yield Recorded(project, state_dir, recorder, done, _objects(found.variables()))
+        yield Recorded(project, state_dir, recorder, done, _objects(s3), s3)
     finally:
         process.terminate()
         process.wait()
@@ -213,8 +215,7 @@ def _make_event_queue(variables: dict[str, str]) -> None:
     events.put_targets(Rule="jobs", Targets=[{"Id": "1", "Arn": arn["QueueArn"]}])
 
 
-def _objects(variables: dict[str, str]) -> dict[str, bytes]:
-    s3 = _client("s3", variables)
+def _objects(s3: Any) -> dict[str, bytes]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket="takeda-sandbox")
     keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
     return {

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import pytest
 from iam_recorder import allowed, needs
-from iam_run import FEATURES, VALUES
+from iam_run import FEATURES, PREFIX, VALUES
+
+from snakemake_executor_takeda.sandbox.variables import client_variables
+from snakemake_executor_takeda.worker.manifest import CELL
 
 pytestmark = pytest.mark.sandbox
 ROLES = {"CONTROLLER": "controller", "JOB": "job", "OMICS": "healthomics"}
@@ -54,3 +62,29 @@ def test_every_call_is_in_the_table(recorded, policies, key):
         (need.action, call.operation) for call in recorded.recorder.by(key) for need in needs(call)
     }
     assert made - known == set()
+
+
+def test_a_node_of_slurm_with_s3_needs_no_more_than_a_job(recorded, policies, tmp_path):
+    """It leaves an exit record, which a Batch job does not."""
+    entry = {"run_id": "r", "task_id": "r-t1", "argv": ["true"], "workdir": str(tmp_path)}
+    line = json.dumps(entry | {"sources_uri": None, "environment_uri": None}).encode() + b"\n"
+    cells = b"".join(b"%0*d" % (CELL, one) for one in (2 * CELL, 2 * CELL + len(line)))
+    place = f"{PREFIX}run/.takeda/slurm"
+    recorded.s3.put_object(Bucket="takeda-sandbox", Key=f"{place}/m", Body=cells + line)
+    url = recorded.recorder.url
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "snakemake_executor_takeda.worker"),
+            *("--manifest", f"s3://takeda-sandbox/{place}/m"),
+            *("--exit-records", f"s3://takeda-sandbox/{place}/exits"),
+        ],
+        env=os.environ | client_variables(url, url, "SLURM"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    calls = recorded.recorder.by("SLURM")
+    assert {call.operation for call in calls} == {"GetObject", "PutObject"}
+    policy = policies.filled(policies.policy("job", ["s3"]), VALUES)
+    assert all(allowed(policy, need) for call in calls for need in needs(call))
