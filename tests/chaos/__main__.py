@@ -13,6 +13,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = Path(tempfile.mkdtemp(prefix="takeda-chaos-", dir=given.keep_in))
     pipeline = PIPELINES[given.pipeline]
     pipeline.prepare()
+    # What a shell starts with `&` ignores Ctrl-C; and the sandbox goes with the harness, however that ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with sandbox() as state:
         settings = Settings(
             pipeline, state, state, LENGTH_SECONDS[given.pipeline], words, given.restart_slurm, tell

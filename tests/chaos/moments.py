@@ -64,7 +64,7 @@ _Drawn = Callable[[random.Random, float], tuple[int, float, str]]
 def _intent(numbers: random.Random, length: float) -> tuple[int, float, str]:
     call = numbers.choice(("", "slow", "lost"))
     longest = {"": 0.06, "slow": 3 * LATENCY_SECONDS, "lost": 1.5}[call]
-    return numbers.randint(1, 5), numbers.uniform(0, longest), call
+    return numbers.randint(1, 3), numbers.uniform(0, longest), call
 
 
 def _request(numbers: random.Random, length: float) -> tuple[int, float, str]:
@@ -74,20 +74,20 @@ def _request(numbers: random.Random, length: float) -> tuple[int, float, str]:
 
 _DRAWN: dict[str, tuple[float, _Drawn]] = {
     "began (start)": (15, lambda numbers, length: (1, numbers.uniform(0.5, 4.0), "")),
-    "began (any)": (15, lambda numbers, length: (1, numbers.uniform(0, length), "")),
+    "began (any)": (15, lambda numbers, length: (1, numbers.uniform(0, 0.7 * length), "")),
     "intent": (25, _intent),
     "request": (8, _request),
-    "accepted": (8, lambda numbers, length: (numbers.randint(1, 5), numbers.uniform(0, 0.05), "")),
-    "started": (7, lambda numbers, length: (numbers.randint(1, 12), numbers.uniform(0, 1), "")),
+    "accepted": (8, lambda numbers, length: (numbers.randint(1, 3), numbers.uniform(0, 0.05), "")),
+    "started": (7, lambda numbers, length: (numbers.randint(1, 6), numbers.uniform(0, 1), "")),
     "succeeded": (
         15,
-        lambda numbers, length: (numbers.randint(1, 14), numbers.uniform(0, 0.15), ""),
+        lambda numbers, length: (numbers.randint(1, 7), numbers.uniform(0, 0.15), ""),
     ),
     "reattached": (
         4,
         lambda numbers, length: (numbers.randint(1, 4), numbers.uniform(0, 0.3), ""),
     ),
-    "run_end": (3, lambda numbers, length: (1, numbers.uniform(0, 0.2), "")),
+    "run_end": (2, lambda numbers, length: (1, numbers.uniform(0, 0.2), "")),
 }
 """Word → weight, and what is drawn."""
 
