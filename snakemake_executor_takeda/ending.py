@@ -111,11 +111,12 @@ class RunEnder:
             self._closers.close()
             raise
 
-    def counts(self) -> Counter[Target]:
-        """Open tasks by target."""
-        counts: Counter[Target] = Counter()
+    def counts(self) -> Counter[str]:
+        """Open tasks by target and backend, `hpc (slurm)`."""
+        counts: Counter[str] = Counter()
         for one in self.remembered:
-            counts[one.submission.target] += len(one.open_task_ids)
+            target = one.submission.target
+            counts[f"{target.name} ({target.backend})"] += len(one.open_task_ids)
         return counts
 
     def end(self) -> Ended:
@@ -151,8 +152,10 @@ class RunEnder:
             backend = self._factories[name](list(used.values()), self._context)
             try:
                 self._check(backend)
-                for one in self._taken_up(name, backend, remembered):
-                    self._end_active(backend, one)
+                for number, active in enumerate(self._taken_up(name, backend, remembered)):
+                    # What was only just found is not looked at: a look may start what waits here.
+                    open_ = self._settle_ended(backend, active) if number == 0 else active
+                    self._end_active(backend, open_)
             finally:
                 backend.close()
         except Exception as error:  # noqa: BLE001 - told; those of the other services are ended
@@ -225,7 +228,6 @@ class RunEnder:
                 time.sleep(pause)
 
     def _end_active(self, backend: Backend, active: list[Active]) -> None:
-        active = self._settle_ended(backend, active)
         if not active:
             return
         left = set(backend.cancel(active) or ())

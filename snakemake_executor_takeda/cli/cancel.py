@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,7 +23,6 @@ from snakemake_executor_takeda.values import TakedaError
 if TYPE_CHECKING:
     from snakemake_executor_takeda.ending import Ended
     from snakemake_executor_takeda.ledger import KnownRun
-    from snakemake_executor_takeda.values import Target
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -88,8 +88,8 @@ def _end(args: argparse.Namespace, directory: Path, known: KnownRun) -> Ended | 
         counts = ender.counts()
         if counts and not args.yes and not _is_wanted(known, counts):
             return None
-        for target, count in sorted(counts.items(), key=lambda item: item[0].name):
-            _say(f"ends {_jobs(count)} on {target.name} ({target.backend})")
+        for where, count in sorted(counts.items()):
+            _say(f"ends {_jobs(count)} on {where}")
         return ender.end()
     except KeyboardInterrupt:
         print(
@@ -101,16 +101,14 @@ def _end(args: argparse.Namespace, directory: Path, known: KnownRun) -> Ended | 
         ender.close()
 
 
-def _is_wanted(known: KnownRun, counts: Counter[Target]) -> bool:
-    where = ", ".join(
-        f"{count} on {target.name} ({target.backend})" for target, count in counts.items()
-    )
-    question = f"end all open jobs of run {known.run_id}: {where}"
-    if known.state == "running":
-        question += f"? Its controller was process {known.pid} on {known.host}, and must be gone"
+def _is_wanted(known: KnownRun, counts: Counter[str]) -> bool:
+    where = ", ".join(f"{count} on {name}" for name, count in sorted(counts.items()))
+    if known.state == "running" and known.host != socket.gethostname():
+        _say(f"its controller was process {known.pid} on {known.host}: it must be gone")
     if not sys.stdin.isatty():
-        print(f"takeda: to {question.rstrip('?')}, say --yes", file=sys.stderr)
+        _say(f"to end all open jobs of run {known.run_id}, {where}, say --yes")
         return False
+    question = f"end all open jobs of run {known.run_id}, {where}"
     print(f"takeda: {question}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

@@ -124,7 +124,7 @@ def _facts(directory: Path, one: Standing) -> dict[str, Any]:
         "pid": run.pid,
         "began_at": _iso(run.began_at),
         "ended_at": _iso(run.ended_at),
-        "targets": [asdict(target) for target in one.targets],
+        "targets": [vars(target) for target in one.targets],
         "open": [_task_facts(task) for task in one.open],
         "failed": [_task_facts(task) for task in one.failed],
     }
@@ -206,7 +206,7 @@ def _show_tasks(heading: str, rows: list[tuple[str, ...]], most: int | None) -> 
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(("  " + "  ".join(cells)).rstrip())
+        print(without_controls("  " + "  ".join(cells)).rstrip())
     if len(shown) < len(rows):
         print(f"  and {len(rows) - len(shown)} more: --all shows them")
 
