@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.cli.terminal import print_columns
+from snakemake_executor_takeda.plain_text import without_controls
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
