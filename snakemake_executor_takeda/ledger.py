@@ -254,6 +254,16 @@ class Ledger:
             for identity, group in groupby(rows, key=lambda row: row[0])
         }
 
+    def open_task_ids(self) -> set[str]:
+        """Tasks of this run that have not ended."""
+        with self._lock:
+            rows = self._db.execute(
+                "select task_id from task join submission using (submission_id) "
+                "where run_id = ? and task.state in ('intent', 'accepted')",
+                (self._run_id,),
+            ).fetchall()
+        return {row[0] for row in rows}
+
     def numbers(self) -> tuple[int, int]:
         """The highest numbers of a task and of a submission that this run has given out."""
         after = len(self._run_id) + 3  # `<run_id>-t1`

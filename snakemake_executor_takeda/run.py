@@ -55,7 +55,9 @@ from snakemake_executor_takeda.watching import Lane
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.delivery import Delivery
+    from snakemake_executor_takeda.ledger import KnownRun
     from snakemake_executor_takeda.outputs import OutputCheck, S3Object
+    from snakemake_executor_takeda.owning import Ownership
     from snakemake_executor_takeda.routing.policy import Policy
 
 CANCEL_TIMEOUT_SECONDS = 60
@@ -89,6 +91,7 @@ class Run:
         self._closed = False
         self._fingerprints = Fingerprints()
         self._delivery: Delivery | None = None
+        self._ownership: Ownership | None = None
         self._jobs_need_variables = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
@@ -544,7 +547,7 @@ class Run:
             self._takeover.remember(known, remote_prefix)
             self._jobs_need_variables = bool(self._takeover.targets)
         used = assembly.reachable(sorted(names | self._takeover.targets), self._targets)
-        self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
+        self._context = self._make_context(run_id, workdir, state_dir, remote_prefix, known)
         self._inner = InnerSnakemake(self._executor, state_dir)
         self._backends = Backends(
             self._factories, self._targets, self._context, self._closers.append
@@ -559,6 +562,8 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
+        if self._ownership:
+            self._ownership.take(workdir)
         facts_of_policy = assembly.policy_facts(settings, policy, has_s3=bool(remote_prefix))
         self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
@@ -653,7 +658,12 @@ class Run:
             }
         )
         if self._cancelled and not self._detached:
-            return "detached" if self._is_left else "cancelled"
+            if left := self._takeover.left:
+                self.say(
+                    f"{left} jobs of an earlier controller were not taken up yet and may go on: "
+                    "`takeda cancel` ends them"
+                )
+            return "detached" if self._is_left or left else "cancelled"
         if not (under_way or self._takeover.unclaimed or self._detached):
             return "ended"
         told = ", ".join(f"{count} on {name}" for name, count in sorted(under_way.items()))
@@ -704,7 +714,12 @@ class Run:
                 )
 
     def _make_context(
-        self, run_id: str, workdir: Path, state_dir: Path, remote_prefix: str | None
+        self,
+        run_id: str,
+        workdir: Path,
+        state_dir: Path,
+        remote_prefix: str | None,
+        known: KnownRun | None,
     ) -> RunContext:
         from snakemake_executor_takeda.backends.base import RunContext
 
@@ -720,11 +735,15 @@ class Run:
             )
             from snakemake_executor_takeda.delivery import Delivery
             from snakemake_executor_takeda.outputs import OutputCheck
+            from snakemake_executor_takeda.owning import Ownership
 
             s3 = client("s3")
             delivery = self._delivery = Delivery(s3, remote_prefix)
+            ownership = self._ownership = Ownership(s3, remote_prefix)
             try:
                 with readable_errors("s3"):
+                    if known:
+                        ownership.check(known, workdir)
                     sources_uri = delivery.sources(self._workflow)
                     environment_uri = delivery.environment(dict(self._executor.envvars()))
             except ClientError as error:

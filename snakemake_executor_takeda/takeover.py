@@ -115,6 +115,14 @@ class Takeover:
         with self._lock:
             return len(self._memory.unclaimed())
 
+    @property
+    def left(self) -> int:
+        """Tasks of earlier controllers that are still open in the ledger."""
+        if not self._memory.remembered:
+            return 0
+        still_open = self._ledger.open_task_ids()
+        return sum(len(one.open_task_ids & still_open) for one in self._memory.remembered)
+
     # With a job, in Snakemake's thread.
 
     def takes(self, open_job: OpenJob) -> bool:

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -251,7 +252,7 @@ def end(tmp_path, batch, slurm, **flags):
 
 
 def task_states(state):
-    with sqlite3.connect(state / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(state / "ledger.sqlite")) as db:
         return dict(db.execute("select task_id, state from task order by rowid"))
 
 
