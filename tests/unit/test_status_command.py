@@ -178,7 +178,8 @@ def test_a_directory_without_a_run(tmp_path, capsys, command):
 
 def test_a_ledger_that_is_torn(tmp_path, state, ledger, capsys):
     ledger.close()
-    (state / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    for file in state.glob("ledger.sqlite*"):
+        file.write_bytes(b"no database" * 1000)
     assert main(["status", str(tmp_path)]) == 1
     assert "is damaged" in capsys.readouterr().err
 
