@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.delivery import Delivery
     from snakemake_executor_takeda.ledger import KnownRun
+    from snakemake_executor_takeda.ledger_copy import LedgerCopy
     from snakemake_executor_takeda.outputs import OutputCheck, S3Object
     from snakemake_executor_takeda.owning import Ownership
     from snakemake_executor_takeda.routing.policy import Policy
@@ -92,6 +93,7 @@ class Run:
         self._fingerprints = Fingerprints()
         self._delivery: Delivery | None = None
         self._ownership: Ownership | None = None
+        self._copy: LedgerCopy | None = None
         self._jobs_need_variables = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
@@ -389,7 +391,7 @@ class Run:
                 self._output_check.fetch_directory(file)
             # Snakemake (9.27) does not start again where the copy is there and its mark is, too: the
             # time in between is kept short.
-            jobs.mark_as_finished(open_job.job, self._workflow)
+            jobs.take_marks_away(open_job.job, self._workflow)
 
     def announce(self, open_job: OpenJob) -> None:
         if open_job.announced:
@@ -524,6 +526,7 @@ class Run:
         assembly.check_on_interrupt(settings.on_interrupt)
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
+        self._open_copy(state / "ledger.sqlite", snakefile, workdir)
         known = unfinished_run(state / "ledger.sqlite", workdir)
         run_id = known.run_id if known else assembly.new_run_id()
         state_dir = state / "runs" / run_id
@@ -536,6 +539,8 @@ class Run:
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:
             self._logger.warning(f"takeda: {warning}")
+        if known:
+            jobs.look_at_all_marks(self._workflow)
         first_jobs = self._first_jobs()
         names = {placement.target.name for _, placement in first_jobs}
 
@@ -562,15 +567,49 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
-        if self._ownership:
-            self._ownership.take(workdir)
-        facts_of_policy = assembly.policy_facts(settings, policy, has_s3=bool(remote_prefix))
-        self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
+        self._begin_in_ledger(workdir, state_dir, remote_prefix, policy)
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._reporter.start()
         self._dispatcher.start()
         self._takeover.begin(self._backends)
         self._closers.append(one_interrupt(lambda: self._cancelled))
+
+    def _begin_in_ledger(
+        self, workdir: Path, state_dir: Path, remote_prefix: str | None, policy: Policy
+    ) -> None:
+        """From now on this process and this directory have the run, everywhere that it is written."""
+        if self._ownership:
+            self._ownership.take(workdir)
+        if self._copy:
+            self._copy.hold()
+        facts_of_policy = assembly.policy_facts(
+            self._workflow.executor_settings, policy, has_s3=bool(remote_prefix)
+        )
+        self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
+        if self._copy:
+            self._copy.begin(self._context.run_id)
+            self._ledger.follower = self._copy
+
+    def _open_copy(self, ledger: Path, snakefile: Path, workdir: Path) -> None:
+        """Where the user wants one. What it knows of a run that this directory knows nothing of is in the
+        ledger then. Raises TakedaError."""
+        settings = self._workflow.executor_settings
+        if not settings.ledger_copy:
+            return
+        from snakemake_executor_takeda.ledger_copy import LedgerCopy, workflow_key
+
+        prefix = assembly.remote_prefix_of(self._workflow, settings, "ledger")
+        if prefix is None:
+            raise TakedaError(
+                "--takeda-ledger-copy is for runs that keep their files in S3, on which another machine "
+                "can go on; this one has a shared file system, on which the ledger lies already: leave "
+                "the flag out"
+            )
+        uri = f"{prefix}/{workflow_key(snakefile, workdir)}"
+        self._copy = LedgerCopy(uri, ledger, workdir, self.trouble)
+        if told := self._copy.restore():
+            self.say(told)
+        self._closers.append(self._copy.close)
 
     def _open_records(self, state: Path, state_dir: Path, run_id: str) -> None:
         """Lock, event log and ledger. Raises TakedaError."""
