@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from snakemake_executor_takeda.audit.chain import Head
 from snakemake_executor_takeda.processes import process_began
@@ -131,6 +131,16 @@ class KnownRun:
         )
 
 
+class Follower(Protocol):
+    """Whom a ledger tells what was just written, after it is on disk."""
+
+    def intended(self, submission_id: str) -> None:
+        """Raises SubmissionError where the submission must not be sent."""
+
+    def accepted(self, submission_id: str) -> None: ...
+    def changed(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Ended:
     """A task that ended well."""
@@ -151,6 +161,7 @@ class Ledger:
 
     def __init__(self, path: Path, run_id: str) -> None:
         self._run_id = run_id
+        self.follower: Follower | None = None
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
@@ -202,6 +213,8 @@ class Ledger:
                 "update run set state = ?, ended_at = ? where run_id = ?",
                 (state, time.time(), self._run_id),
             )
+        if self.follower:
+            self.follower.changed()
 
     def remembered(self, targets: Mapping[str, Target]) -> list[Remembered]:
         """The submissions of this run with tasks that have not ended, in the order they were made.
@@ -313,6 +326,8 @@ class Ledger:
                     for position, task in enumerate(submission.tasks)
                 ],
             )
+        if self.follower:
+            self.follower.intended(submission.submission_id)
 
     def accept(self, submission: Submission, accepted: Accepted) -> None:
         with self._transaction() as db:
@@ -328,6 +343,8 @@ class Ledger:
                     for task_id, external_id in accepted.task_external_ids.items()
                 ],
             )
+        if self.follower:
+            self.follower.accepted(submission.submission_id)
 
     def refuse(self, submission: Submission, outcome: Outcome) -> None:
         with self._transaction() as db:
@@ -340,6 +357,8 @@ class Ledger:
                 "where submission_id = ?",
                 (outcome.kind, _text(outcome.reason), time.time(), submission.submission_id),
             )
+        if self.follower:
+            self.follower.accepted(submission.submission_id)
 
     def end(self, outcomes: Mapping[str, Outcome]) -> None:
         """Task ids and how these tasks ended."""
@@ -386,6 +405,8 @@ class Ledger:
                     for task_id, state, one in ends
                 ],
             )
+        if self.follower:
+            self.follower.changed()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
