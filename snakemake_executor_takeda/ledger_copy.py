@@ -117,6 +117,8 @@ class LedgerCopy:
                         "end one of them with `takeda cancel`"
                     )
                 return None
+            if _knows(self._ledger, run["run_id"]):
+                return None  # `takeda cancel` has ended it here
             rows = self._read_rows(run["run_id"])
         _insert(self._ledger, run, *rows)
         return (
@@ -436,6 +438,14 @@ def _select(db: sqlite3.Connection, query: str, value: str) -> list[Row]:
     cursor = db.execute(query, (value,))
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _knows(path: Path, run_id: str) -> bool:
+    if not path.exists():
+        return False
+    with closing(read_only(path)) as db:
+        has_runs = db.execute("select 1 from sqlite_master where name = 'run'").fetchone()
+        return bool(has_runs and _select(db, "select 1 from run where run_id = ?", run_id))
 
 
 def _insert(path: Path, run: Row, submissions: Iterable[Row], tasks: Iterable[Row]) -> None:

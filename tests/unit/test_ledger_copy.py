@@ -227,6 +227,18 @@ def test_a_directory_that_knows_the_run_goes_by_its_own_ledger(machine, s3):
     assert len(again.open_tasks()) == 2
 
 
+def test_what_was_cancelled_in_its_directory_does_not_come_back(machine):
+    one = machine("a")
+    one.begin()
+    one.ledger.intend(submission(1))
+    one.end("detached")
+    with closing(Ledger(one.path, RUN)) as cancelling:
+        cancelling.finish("cancelled")
+    again = machine("a")
+    assert again.copy.restore() is None
+    assert last_run(again.path).state == "cancelled"
+
+
 def test_two_machines_do_not_control_one_workflow(machine, monkeypatch, s3):
     one = machine("a")
     one.begin()
