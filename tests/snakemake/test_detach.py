@@ -26,11 +26,26 @@ rule on_slurm:
     output: "slurm.{{n}}"
     resources: backend="slurm"
     shell: "{ONCE}echo {{wildcards.n}} > {{output}}"
+rule on_omics:
+    output: result="omics"
+    resources: handoff="wait.wdl"
+    shell: "takeda handoff run-local {{resources.handoff}} --output result {{output.result}}"
 rule join:
     input: INPUTS
     output: "joined"
     resources: backend="slurm"
     shell: "echo joined >> TMP/begun; cat {{input}} > {{output}}"
+"""
+WDL = """version 1.0
+workflow wait {
+    call nap
+    output { File result = nap.result }
+}
+task nap {
+    command <<< while [ ! -e TMP/go ]; do sleep 0.1; done; echo omics > result >>>
+    output { File result = "result" }
+    runtime { container: "123456789012.dkr.ecr.us-east-1.amazonaws.com/base:1" }
+}
 """
 BOTH = ("batch.0", "batch.1", "batch.2", "slurm.0", "slurm.1")
 
@@ -48,6 +63,7 @@ class Directory:
     def write(self, inputs):
         text = SNAKEFILE.replace("TMP", str(self.notes)).replace("INPUTS", repr(list(inputs)))
         (self.path / "Snakefile").write_text(text)
+        (self.path / "wait.wdl").write_text(WDL.replace("TMP", str(self.notes)))
 
     def copied_to(self, path):
         shutil.copytree(self.path, path)
@@ -63,7 +79,7 @@ class Directory:
         """Run until so many jobs have begun, and press Ctrl-C; → what was said."""
         flags = ("--takeda-on-interrupt", "detach")
         self.run_until(
-            lambda: len(self.begun()) == count,
+            lambda: len(self.events("started")) == count,
             lambda run: os.killpg(run.pid, signal.SIGINT),
             *flags,
         )
@@ -110,7 +126,8 @@ class Directory:
         return told.returncode, json.loads(told.stdout)
 
     def events(self, name):
-        lines = (self.path / ".snakemake/takeda/events.jsonl").read_text().splitlines()
+        log = self.path / ".snakemake/takeda/events.jsonl"
+        lines = log.read_text().splitlines() if log.exists() else []
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def begun(self):
@@ -147,6 +164,8 @@ def s3_directory(tmp_path, sandbox_env, slurm_env):
     boto3.client("s3").create_bucket(Bucket=bucket)
     flags = [
         *("--takeda-batch-queue", "takeda-sandbox", "--takeda-slurm-partition", "hpc"),
+        *("--takeda-omics-role-arn", "arn:aws:iam::123456789012:role/takeda-sandbox-omics"),
+        *("--takeda-omics-output-uri", f"s3://{bucket}/omics"),
         *("--default-storage-provider", "s3", "--default-storage-prefix", f"s3://{bucket}/run"),
         *("--shared-fs-usage", "none"),
     ]
@@ -215,17 +234,23 @@ def test_on_a_shared_file_system_the_directory_itself_goes_on(tmp_path, slurm_en
 @pytest.mark.slurm
 def test_cancel_ends_what_was_detached(tmp_path, s3_directory):
     one = s3_directory
-    one.write(BOTH)
-    one.detach(len(BOTH))
+    one.write([*BOTH, "omics"])
+    one.detach(len(BOTH) + 1)
     assert len(objects(one, "environment.json")) == 1
     asked = one.takeda("cancel")
     assert asked.returncode == 2
-    assert "3 on batch (batch), 2 on slurm (slurm), say --yes" in asked.stderr
+    assert (
+        "3 on batch (batch), 1 on healthomics (healthomics), 2 on slurm (slurm), say"
+        in asked.stderr
+    )
     done = one.takeda("cancel", "--yes", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert (told["cancelled"], told["left"]) == ({"batch": 3, "slurm": 2}, {})
-    assert len(one.events("cancelled")) == len(BOTH)
+    assert (told["cancelled"], told["left"]) == (
+        {"batch": 3, "slurm": 2, "healthomics": 1},
+        {},
+    )
+    assert len(one.events("cancelled")) == len(BOTH) + 1
     assert objects(one, "environment.json") == []
     assert one.takeda("audit", "verify").returncode == 0
     code, after = one.status()
@@ -233,8 +258,9 @@ def test_cancel_ends_what_was_detached(tmp_path, s3_directory):
     assert "nothing to end" in one.takeda("cancel", "--yes").stdout
     assert squeue(one) == []
     batch = boto3.client("batch")
-    parent = after_id(one, "batch")
+    parent, run_id = sent_as(one, "batch"), sent_as(one, "healthomics")
     assert batch.describe_jobs(jobs=[parent])["jobs"][0]["status"] == "FAILED"
+    assert boto3.client("omics").get_run(id=run_id)["status"] in ("STOPPING", "CANCELLED")
 
     # What comes next is another run, in which all of it runs again.
     (tmp_path / "go").touch()
@@ -243,7 +269,7 @@ def test_cancel_ends_what_was_detached(tmp_path, s3_directory):
     assert one.begun() == sorted([*BOTH, *BOTH, "joined"])
 
 
-def after_id(directory, backend):
+def sent_as(directory, backend):
     event = next(e for e in directory.events("submitted") if e["backend"] == backend)
     return event["detail"]["submission"]
 
