@@ -96,9 +96,9 @@ def test_status_tells_what_is_open_what_failed_and_what_to_type(tmp_path, capsys
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert lines[0].startswith("run r: its controller, process 4194305 on ")
     assert lines[0].endswith(" is gone: what was sent goes on")
-    assert "target backend unanswered under way succeeded failed" in lines
-    assert "spot batch 0 1 1 2 (1 interrupted, 1 user)" in lines
-    assert "hpc slurm 1 3 0 0" in lines
+    assert "target backend unanswered under way succeeded cancelled failed" in lines
+    assert "spot batch 0 1 1 0 2 (1 interrupted, 1 user)" in lines
+    assert "hpc slurm 1 3 0 0 0" in lines
     assert "align n=2 spot k:0 0 s ago" in lines
     assert "plot n=1 hpc (no answer yet) 0 s ago" in lines
     failed = lines[lines.index("failed, and not sent again:") + 1 :]
