@@ -59,7 +59,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     )
     ledger_copy: bool = _flag(
         "Keep a copy of the ledger in S3, beside what the run keeps for its jobs, so that the same command "
-        "on another machine goes on with a run whose machine is gone.",
+        "on another machine goes on with a run whose machine is gone. Default: False.",
         default=False,
     )
     coalesce_seconds: float = _flag(
