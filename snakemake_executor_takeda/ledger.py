@@ -448,8 +448,27 @@ def check_version(db: sqlite3.Connection, path: Path) -> None:
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """A ledger that is there, to be looked at. Raises sqlite3.Error where there is none."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    """A ledger that is there, to be looked at, also on a file system that cannot be written. Raises
+    sqlite3.Error where there is none."""
+    uri = path.absolute().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    try:
+        db.execute("pragma schema_version")
+    except sqlite3.OperationalError:
+        db.close()
+        wal = path.with_name(f"{path.name}-wal")
+        # SQLite wants to make files beside it, unless it is told that nobody writes.
+        if (
+            not path.is_file()
+            or os.access(path.parent, os.W_OK)
+            or (wal.is_file() and wal.stat().st_size)
+        ):
+            raise
+        db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
 
 
 def last_run(path: Path) -> KnownRun | None:
@@ -494,7 +513,7 @@ def _remembered(rows: list[tuple[Any, ...]], targets: Mapping[str, Target]) -> R
     for row in rows:
         task_id, job_id, rule, wildcards, attempt, task_external_id, task_state = row[8:15]
         job = JobSpec(
-            job_id,
+            job_id if is_group else int(job_id),
             rule,
             json.loads(wildcards),
             attempt,

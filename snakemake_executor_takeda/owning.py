@@ -41,6 +41,8 @@ class Ownership:
     def __init__(self, s3: Any, prefix: str) -> None:
         self._s3 = s3
         self._bucket, self._key = split_s3_uri(join_s3_uri(prefix, "controller.json"))
+        self._etag: str | None = None
+        """Of what the last look found."""
 
     def check(self, known: KnownRun, workdir: Path) -> None:
         """Raises TakedaError where another directory went on with the run after this one, or after the
@@ -60,14 +62,25 @@ class Ownership:
         )
 
     def take(self, workdir: Path) -> None:
-        """This directory goes on with the run. Raises TakedaError where it cannot be written down."""
+        """This directory goes on with the run, if none has said so since the last look. Raises TakedaError
+        where one has, or where it cannot be written down."""
         from botocore.exceptions import ClientError
 
         owner = Owner(socket.gethostname(), str(workdir), time.time())
         body = json.dumps(asdict(owner)).encode()
+        where = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
         try:
-            self._s3.put_object(Bucket=self._bucket, Key=self._key, Body=body)
+            self._s3.put_object(Bucket=self._bucket, Key=self._key, Body=body, **where)
         except ClientError as error:
+            if http_status(error) in (404, 409, 412):
+                now = self._owner()
+                if now == owner:
+                    return  # it was written, and the answer was lost
+                who = f"{now.workdir} on {now.host}" if now else "another directory"
+                raise TakedaError(
+                    f"{who} goes on with this run at the same moment, and a run has one controller: look "
+                    "there with `takeda status`"
+                ) from error
             raise TakedaError(
                 f"cannot write s3://{self._bucket}/{self._key}: {error_message(error)}"
             ) from error
@@ -77,6 +90,7 @@ class Ownership:
 
         try:
             answer = self._s3.get_object(Bucket=self._bucket, Key=self._key)
+            self._etag = answer["ETag"]
             return Owner(**json.loads(answer["Body"].read()))
         except ClientError as error:
             # Who may not list a bucket is told 403 of what is not there.

@@ -48,6 +48,7 @@ from snakemake_executor_takeda.values import (
     Submission,
     TakedaError,
     Target,
+    Task,
     Update,
 )
 from snakemake_executor_takeda.watching import Lane
@@ -182,6 +183,9 @@ class Run:
             return
         with self._lock:
             lanes = list(self._lanes.values())
+        if not self._cancelled:
+            # Snakemake may hand over nothing of what ended in between: it sees the outputs.
+            self._takeover.wait_for_ends(lanes)
         self._dispatcher.stop()
         for lane in lanes:
             lane.stop()
@@ -268,6 +272,20 @@ class Run:
         assert open_job.placement is not None
         self._note_end(open_job, open_job.placement, outcome)
         self._outcomes.put((open_job, outcome))
+
+    def found_unclaimed(
+        self, task: Task, external_id: str | None, outcome: Outcome | None, *, is_absent: bool
+    ) -> None:
+        told: dict[str, Any]
+        if is_absent or outcome is None:
+            event, told = "cancelled", {"reason": "it had never reached the service"}
+        elif outcome.succeeded:
+            event, told = "succeeded", {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+        else:
+            event, told = "failed", {"kind": outcome.kind, "reason": outcome.reason}
+        self.record(
+            lambda: self._events.write(event, about(task.job), task.target, external_id, told)
+        )
 
     def send(self, open_jobs: Iterable[OpenJob]) -> None:
         ready = [one.ready for one in open_jobs]
@@ -545,7 +563,7 @@ class Run:
         names = {placement.target.name for _, placement in first_jobs}
 
         # Whatever ends the process early: variables of the run must not stay in S3.
-        atexit.register(self._close_all)
+        atexit.register(self._at_exit)
         self._open_records(state, state_dir, run_id)
         self._takeover = Takeover(self, self._ledger, self._open, self._targets, self._workflow)
         if known:
@@ -863,6 +881,13 @@ class Run:
         ]
         for line in lines:
             self._logger.info(f"takeda: {line}{'' if left else '; none is left'}")
+
+    def _at_exit(self) -> None:
+        """Snakemake does not say that it has nothing to do."""
+        if self._began is None:
+            self._close_all()
+        else:
+            self.close()
 
     def _close_all(self) -> None:
         self._closed = True
