@@ -120,9 +120,13 @@ def test_detached_tasks_go_on_and_are_found_ended(project):
     go(project)
     exits = ".snakemake/takeda/runs/*/exits/*.json"
     wait_until(lambda: len(list(project.path.glob(exits))) == 3, "all end")
+    # On a shared file system Snakemake sees the outputs, and may ask for nothing: all is written down.
     again(project).ends_well()
     assert lines(project.path / "begun") == ["0", "1", "2"]
-    assert len(tasks(project)) == 3
+    assert tasks(project) == [("succeeded",)] * 3
+    assert len(project.events("succeeded")) == 3
+    with closing(sqlite3.connect(project.path / ".snakemake/takeda/ledger.sqlite")) as db:
+        assert db.execute("select state from run").fetchall() == [("ended",)]
 
 
 def test_an_input_that_is_younger_than_what_runs_makes_it_be_sent_anew(project):
