@@ -165,6 +165,12 @@ def check_is_free(known: KnownRun, workdir: Path) -> None:
             f"run {known.run_id}, of which {workdir} has a copy, is still controlled by process "
             f"{known.pid} on {known.host} in {known.workdir}: end that one first"
         )
+    if known.remote_prefix is None and not Path(known.workdir).is_dir():
+        raise TakedaError(
+            f"jobs of run {known.run_id} write into {known.workdir}, which is not there, and nothing of the "
+            f"run is in S3: if {workdir} is that directory, move it back; or end the jobs with `takeda "
+            "cancel`"
+        )
     if known.remote_prefix is None:
         raise TakedaError(
             f"jobs of run {known.run_id} write into {known.workdir}, of which {workdir} is a copy, and "

@@ -182,9 +182,13 @@ def test_a_copy_waits_for_the_controller_of_its_original():
     check_is_free(known(), Path("/elsewhere"))
 
 
-def test_a_copy_without_s3_is_refused_as_its_jobs_write_elsewhere():
-    with pytest.raises(TakedaError, match="go on in /elsewhere"):
-        check_is_free(known(remote_prefix=None, state="detached"), Path("/copy"))
+def test_a_copy_without_s3_is_refused_as_its_jobs_write_elsewhere(tmp_path):
+    original = known(remote_prefix=None, state="detached", workdir=str(tmp_path / "original"))
+    with pytest.raises(TakedaError, match="move it back"):
+        check_is_free(original, tmp_path / "copy")
+    (tmp_path / "original").mkdir()
+    with pytest.raises(TakedaError, match=f"go on in {tmp_path}/original"):
+        check_is_free(original, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("state", ["ended", "cancelled"])
