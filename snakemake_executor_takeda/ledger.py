@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from snakemake_executor_takeda.audit.chain import Head
 from snakemake_executor_takeda.processes import process_began
 from snakemake_executor_takeda.retrying import History
+from snakemake_executor_takeda.transactions import transaction
 from snakemake_executor_takeda.values import (
     Accepted,
     JobSpec,
@@ -94,6 +95,8 @@ _ADDED_LATER = {
     },
 }
 """Columns that a table of an older version lacks."""
+UNFINISHED = ("running", "detached")
+"""States of a run that the next controller goes on with."""
 OPEN_STATES = ("intent", "accepted")
 
 
@@ -118,7 +121,7 @@ class KnownRun:
 
     @property
     def is_unfinished(self) -> bool:
-        return self.state in ("running", "detached")
+        return self.state in UNFINISHED
 
     @property
     def is_controlled(self) -> bool:
@@ -193,7 +196,7 @@ class Ledger:
     ) -> None:
         """This process controls the run from now on."""
         now, pid = time.time(), os.getpid()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert into run values (?, 'running', ?, ?, ?, ?, ?, ?, ?, null, ?) "
                 "on conflict do update set state = 'running', workdir = excluded.workdir, "
@@ -208,7 +211,7 @@ class Ledger:
 
     def finish(self, state: str) -> None:
         """How this controller left the run: `ended`, `cancelled` or `detached`."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update run set state = ?, ended_at = ? where run_id = ?",
                 (state, time.time(), self._run_id),
@@ -294,7 +297,7 @@ class Ledger:
     def intend(self, submission: Submission) -> None:
         """Write what is about to be sent; on disk when this returns."""
         target = submission.target
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert into submission (submission_id, run_id, target, backend, name, state, "
                 "intent_at, asked) values (?, ?, ?, ?, ?, 'intent', ?, ?)",
@@ -330,7 +333,7 @@ class Ledger:
             self.follower.intended(submission.submission_id)
 
     def accept(self, submission: Submission, accepted: Accepted) -> None:
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'accepted', external_id = ?, answered_at = ? "
                 "where submission_id = ?",
@@ -347,7 +350,7 @@ class Ledger:
             self.follower.accepted(submission.submission_id)
 
     def refuse(self, submission: Submission, outcome: Outcome) -> None:
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'refused', answered_at = ? where submission_id = ?",
                 (time.time(), submission.submission_id),
@@ -369,7 +372,7 @@ class Ledger:
 
     def never_sent(self, remembered: Remembered) -> None:
         """An intent turned out to be no more than that: no failure of its tasks."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'refused', answered_at = ? where submission_id = ?",
                 (time.time(), remembered.submission.submission_id),
@@ -384,7 +387,7 @@ class Ledger:
 
     def note_end_of_event_log(self, head: Head) -> None:
         """Where the event log ends when this run does: what is cut off later is missed by it."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert or replace into event_log_head values (?, ?, ?, ?)",
                 (self._run_id, head.seq, head.sha256, time.time()),
@@ -396,7 +399,7 @@ class Ledger:
 
     def _end(self, ends: Iterable[tuple[str, str, Outcome]]) -> None:
         now = time.time()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.executemany(
                 "update task set state = ?, kind = ?, reason = ?, ended_at = ?, detail = ? "
                 "where task_id = ?",
@@ -407,19 +410,6 @@ class Ledger:
             )
         if self.follower:
             self.follower.changed()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-                self._db.execute("commit")
-            except BaseException:
-                # A full disk may have ended the transaction already.
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
 
 
 @contextmanager

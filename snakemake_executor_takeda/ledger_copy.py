@@ -31,7 +31,7 @@ from snakemake_executor_takeda.backends.aws import (
     split_s3_uri,
 )
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.ledger import SCHEMA_VERSION, Ledger, last_run, read_only
+from snakemake_executor_takeda.ledger import SCHEMA_VERSION, UNFINISHED, Ledger, last_run, read_only
 from snakemake_executor_takeda.processes import process_began
 from snakemake_executor_takeda.values import FailureKind, TakedaError
 
@@ -49,8 +49,6 @@ FOLD_SHARE = 20
 _ATTEMPTS = 4
 _MOST_DELETED = 1000
 """In one DeleteObjects."""
-
-UNFINISHED = ("running", "detached")
 
 Row = dict[str, Any]
 

@@ -1,4 +1,5 @@
-"""What an earlier controller of a run has left: which jobs are on their way, and how far. No I/O.
+"""What an earlier controller of a run has left: which jobs are on their way, and how far. It
+reads files of the working directory, and asks no service.
 
 One directory has one controller at a time. A run that did not end is gone on with under its own id."""
 

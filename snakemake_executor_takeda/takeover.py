@@ -46,7 +46,7 @@ class Duties(Protocol):
         """Tasks ended before their jobs were handed over; their ends are in the ledger."""
 
     def found_done(self, open_job: OpenJob, outcome: Outcome) -> None:
-        """All outputs are there: nothing but the report is left to do."""
+        """It is known how it ended: nothing but the report is left to do."""
 
     def found_unclaimed(
         self, task: Task, external_id: str | None, outcome: Outcome | None, *, is_absent: bool
