@@ -17,14 +17,27 @@ from batch_fakes import (
 )
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 
-from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.backends.batch import api, cancelling, explaining, patience, polling
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
+from snakemake_executor_takeda.backends.batch import (
+    api,
+    batch_backend,
+    cancelling,
+    explaining,
+    patience,
+    polling,
+    submitting,
+)
 from snakemake_executor_takeda.backends.batch import backend as factory
 from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
-from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request, tag_text
+from snakemake_executor_takeda.backends.batch.submitting import (
+    SURE_AFTER_S,
+    Submitter,
+    job_request,
+    tag_text,
+)
 from snakemake_executor_takeda.values import Accepted, FailureKind, Shape, TakedaError
 from snakemake_executor_takeda.worker.manifest import read_entry
 
@@ -55,8 +68,9 @@ def backend(clients):
 @pytest.fixture
 def submitter(clients):
     pauses = []
-    one = Submitter(clients, context(), sleep=pauses.append)
-    one.pauses = pauses
+    clock = Clock()
+    one = Submitter(clients, context(), sleep=pauses.append, clock=lambda: clock.now)
+    one.pauses, one.clock = pauses, clock
     return one
 
 
@@ -415,10 +429,46 @@ def test_while_it_is_unknown_whether_it_arrived_it_is_not_sent_again(submitter, 
 def test_a_service_that_stays_down_becomes_a_failure_with_the_jobs_name(submitter, batch):
     down = refusal("SubmitJob", "ServerException", "down", status=503)
     batch.errors["SubmitJob"] = [down] * 20
+    with pytest.raises(SubmissionDelayed, match="down"):
+        submitter.submit(submission(2))
+    submitter.clock.now = SURE_AFTER_S
     with pytest.raises(SubmissionError, match="down") as caught:
         submitter.submit(submission(2))
     assert caught.value.kind == FailureKind.LOST
     assert "takeda-run1-align-1" in caught.value.advice
+
+
+@pytest.fixture
+def doubtful(backend, batch, monkeypatch):
+    """A backend with a submission that Batch has taken, though nobody heard it."""
+    monkeypatch.setattr(submitting, "PAUSES_S", ())
+    monkeypatch.setattr(submitting, "LOOKS_S", ())
+    batch.errors["SubmitJob"] = [lost_answer()]
+    with pytest.raises(SubmissionDelayed):
+        backend.submit(submission(2))
+    return backend
+
+
+def test_a_ctrl_c_ends_what_batch_took_unheard(doubtful, batch):
+    assert doubtful.cancel([]) == set()
+    assert {job["status"] for job in batch.jobs.values()} == {"FAILED"}
+    calls = batch.calls["ListJobs"]
+    assert doubtful.cancel([]) == set()
+    assert batch.calls["ListJobs"] == calls
+
+
+def test_what_batch_says_nothing_of_is_left_after_a_ctrl_c(doubtful, batch, caplog, monkeypatch):
+    monkeypatch.setattr(batch_backend, "IN_DOUBT_SECONDS", 0.0)
+    batch.errors["ListJobs"] = [refusal("ListJobs", "ServerException", status=503)]
+    (name,) = doubtful.cancel([])
+    assert name.startswith("takeda-run1-align-1-")
+    assert f"may run: {name}" in caplog.text
+
+
+def test_what_may_have_been_taken_goes_on_when_a_run_is_detached(doubtful, batch):
+    """The next controller looks for it by its name."""
+    doubtful.close()
+    assert {job["status"] for job in batch.jobs.values()} == {"PENDING", "RUNNABLE"}
 
 
 def test_the_impossible_is_refused_before_anything_is_sent(backend, batch, clients):

@@ -33,6 +33,7 @@ from snakemake_executor_takeda.backends.batch.submitting import (
     MAX_BYTES,
     PAUSES_S,
     SURE_AFTER_S,
+    UNANSWERED_LOOK_S,
     Submitter,
     job_request,
 )
@@ -383,7 +384,14 @@ def doubles(clients):
 @pytest.fixture
 def doubter(clients, doubles):
     fast = TokenBucket(10_000, burst=10_000)
-    return Submitter(clients, context(), sleep=lambda _: None, rate=fast, doubles=doubles)
+    return Submitter(
+        clients,
+        context(),
+        sleep=lambda _: None,
+        rate=fast,
+        doubles=doubles,
+        clock=lambda: doubles.now,
+    )
 
 
 def alive(batch):
@@ -413,14 +421,86 @@ def test_a_second_job_that_lists_showed_too_late_is_ended(clients, doubter, doub
     assert clients.batch.calls["ListJobs"] == calls
 
 
-def test_a_job_of_a_submission_that_was_given_up_is_ended(clients, doubter, doubles):
+def test_a_job_that_shows_up_after_eleven_tries_is_the_submissions_own(clients, doubter, doubles):
+    """Nothing is sent beside it, under this or another name."""
     unanswered(clients.batch, times=100)
     show = hide_jobs(clients.batch)
-    with pytest.raises(SubmissionError):
+    with pytest.raises(SubmissionDelayed, match=r"has not said whether it took job .*align"):
         doubter.submit(submission(2))
+    sent = clients.batch.calls["SubmitJob"]
+    doubles.now = SURE_AFTER_S - 1.0
+    with pytest.raises(SubmissionDelayed) as delay:
+        doubter.submit(submission(2))
+    assert not delay.value.note, "it was said"
+    show()
+    kept = doubter.submit(submission(2)).external_id
+    doubles.end(at_last=True)
+    assert {job_id.partition(":")[0] for job_id in alive(clients.batch)} == {kept}
+    assert clients.batch.calls["SubmitJob"] == sent
+    assert not doubter.in_doubt()
+
+
+def test_as_long_as_batch_says_nothing_nothing_is_given_up(clients, doubter, doubles):
+    batch = clients.batch
+    unanswered(batch, times=100)
+    silent = refusal("ListJobs", "ServerException", status=503)
+    batch.errors["ListJobs"] = [silent] * 100
+    pauses, notes = [], []
+    for minutes in range(8):
+        doubles.now = 600.0 * minutes
+        with pytest.raises(SubmissionDelayed) as delay:
+            doubter.submit(submission(1))
+        pauses.append(delay.value.seconds)
+        notes.append(delay.value.note)
+    assert pauses == [2.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0]
+    assert [bool(note) for note in notes] == [True, True, *[False] * 6]
+    assert batch.calls["SubmitJob"] == len(batch.jobs) == 1
+    batch.errors["ListJobs"].clear()
+    assert doubter.submit(submission(1)).external_id == "job0"
+    assert batch.calls["SubmitJob"] == 1
+
+
+def test_a_job_of_a_submission_that_was_given_up_is_ended(clients, doubter, doubles):
+    """It is given up only where lists do not show it some time after the last call."""
+    unanswered(clients.batch, times=100)
+    show = hide_jobs(clients.batch)
+    with pytest.raises(SubmissionDelayed):
+        doubter.submit(submission(2))
+    doubles.now = SURE_AFTER_S
+    with pytest.raises(SubmissionError, match="SubmitJob failed 12 times") as caught:
+        doubter.submit(submission(2))
+    assert caught.value.kind == FailureKind.LOST
     show()
     doubles.end(at_last=True)
     assert not alive(clients.batch)
+
+
+def test_a_look_that_is_refused_leaves_the_doubt(clients, doubter, doubles):
+    """A role without batch:ListJobs: the job may be there."""
+    unanswered(clients.batch)
+    denied = refusal("ListJobs", "AccessDeniedException", "no", 403)
+    clients.batch.errors["ListJobs"] = [denied, denied]
+    for words in ("has not said whether", "AccessDenied"):
+        with pytest.raises(SubmissionDelayed, match=words):
+            doubter.submit(submission(1))
+    assert doubter.submit(submission(1)).external_id == "job0"
+    assert clients.batch.calls["SubmitJob"] == 1
+
+
+def test_a_refusal_after_a_doubt_is_asked_for_again_once_no_job_came_of_it(
+    clients, doubter, doubles
+):
+    clients.batch.errors["SubmitJob"] = [
+        refusal("SubmitJob", "ServerException", status=500),
+        refusal("SubmitJob", "ClientException", "disabled"),
+        refusal("SubmitJob", "ClientException", "disabled"),
+    ]
+    with pytest.raises(SubmissionDelayed):
+        doubter.submit(submission(1))
+    doubles.now = SURE_AFTER_S
+    with pytest.raises(SubmissionError, match="disabled") as caught:
+        doubter.submit(submission(1))
+    assert caught.value.kind == FailureKind.CONFIGURATION
 
 
 def test_what_was_sent_anew_with_another_definition_goes_on(clients, doubter, doubles):
@@ -428,10 +508,15 @@ def test_what_was_sent_anew_with_another_definition_goes_on(clients, doubter, do
     clients.batch.definitions.clear()
     arn = "arn:aws:batch:eu-west-1:123456789012:job-definition/new:2"
     clients.batch.register_job_definition = lambda **words: {"jobDefinitionArn": arn}
+    inactive = refusal("SubmitJob", "ClientException", "not active")
     clients.batch.errors["SubmitJob"] = [
         refusal("SubmitJob", "ServerException", status=500),
-        refusal("SubmitJob", "ClientException", "not active"),
+        inactive,
+        inactive,
     ]
+    with pytest.raises(SubmissionDelayed):
+        doubter.submit(submission(1, number=2))
+    doubles.now = SURE_AFTER_S
     assert doubter.submit(submission(1, number=2)).external_id == "job1"
     doubles.end(at_last=True)
     assert alive(clients.batch) == ["job0", "job1"]
@@ -506,45 +591,49 @@ def sent_before(clients, sent, times=1):
 def test_a_job_of_an_earlier_controller_is_found_by_its_name(clients, sender):
     sent = one(target(), count=3)
     (job_id,) = sent_before(clients, sent)
-    found = sender.find(sent, age_s=0.0)
+    found = sender.find(sent)
     assert found.external_id == job_id
     assert found.task_external_ids["run1-s1-t2"] == f"{job_id}:2"
     assert len(clients.batch.jobs) == 4, "nothing is sent"
 
 
-def test_that_there_is_none_is_believed_after_a_while_only(clients, sender):
+def test_that_there_is_none_is_believed_after_a_while_only(clients, doubter, doubles):
+    """However long ago it was written down: it may have been tried again until the controller's end."""
     with pytest.raises(SubmissionDelayed) as delay:
-        sender.find(one(target()), age_s=SURE_AFTER_S - 0.5)
+        doubter.find(one(target()))
+    assert delay.value.seconds == UNANSWERED_LOOK_S
+    doubles.now = SURE_AFTER_S - 0.5
+    with pytest.raises(SubmissionDelayed) as delay:
+        doubter.find(one(target()))
     assert 0 < delay.value.seconds <= 0.5
-    assert sender.find(one(target()), age_s=SURE_AFTER_S) is None
+    doubles.now = SURE_AFTER_S
+    assert doubter.find(one(target())) is None
 
 
-def test_silence_is_no_answer(clients, sender):
-    clients.batch.errors = {"ListJobs": [lost_answer()]}
-    with pytest.raises(SubmissionDelayed, match=r"does not say whether job .*align"):
-        sender.find(one(target()), age_s=1e6)
+def test_silence_is_no_answer(clients, doubter, doubles):
+    clients.batch.errors = {"ListJobs": [lost_answer(), lost_answer()]}
+    for doubles.now in (0.0, 1e6):
+        with pytest.raises(SubmissionDelayed, match=r"does not say whether job .*align"):
+            doubter.find(one(target()))
 
 
-def test_of_a_submission_that_was_sent_twice_one_job_is_left(clients):
-    now = [0.0]
-    doubles = Doubles(clients, clock=lambda: now[0])
-    sender = Submitter(clients, context(), sleep=lambda seconds: None, doubles=doubles)
+def test_of_a_submission_that_was_sent_twice_one_job_is_left(clients, doubter, doubles):
     sent = one(target())
     first, second = sent_before(clients, sent, times=2)
-    kept = sender.find(sent, age_s=60.0).external_id
-    now[0] = 1000.0
+    kept = doubter.find(sent).external_id
+    doubles.now = 1000.0
     doubles.end()
     ended = {job_id for job_id, job in clients.batch.jobs.items() if job["status"] == "FAILED"}
     assert {kept} | ended == {first, second} and kept not in ended
 
 
-def test_a_job_that_shows_up_after_it_was_called_absent_is_ended(clients):
-    now = [0.0]
-    doubles = Doubles(clients, clock=lambda: now[0])
-    sender = Submitter(clients, context(), sleep=lambda seconds: None, doubles=doubles)
+def test_a_job_that_shows_up_after_it_was_called_absent_is_ended(clients, doubter, doubles):
     sent = one(target())
-    assert sender.find(sent, age_s=60.0) is None
+    with pytest.raises(SubmissionDelayed):
+        doubter.find(sent)
+    doubles.now = 60.0
+    assert doubter.find(sent) is None
     (late,) = sent_before(clients, sent)
-    now[0] = 1000.0
+    doubles.now = 1000.0
     doubles.end()
     assert clients.batch.jobs[late]["status"] == "FAILED"

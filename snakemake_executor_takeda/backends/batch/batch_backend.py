@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
+from snakemake_executor_takeda.backends.base import SubmissionDelayed
 from snakemake_executor_takeda.backends.batch.api import Clients
 from snakemake_executor_takeda.backends.batch.cancelling import cancel
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
@@ -17,7 +18,13 @@ from snakemake_executor_takeda.backends.batch.listening import Ears, check_event
 from snakemake_executor_takeda.backends.batch.polling import Poller
 from snakemake_executor_takeda.backends.batch.queues import check_queues
 from snakemake_executor_takeda.backends.batch.rule_words import on_rule_target, with_rule_words
-from snakemake_executor_takeda.backends.batch.submitting import Submitter, job_request, tag_text
+from snakemake_executor_takeda.backends.batch.submitting import (
+    SURE_AFTER_S,
+    Submitter,
+    job_name,
+    job_request,
+    tag_text,
+)
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -35,6 +42,8 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
 
 ARRAY_LIMIT = 10_000
+IN_DOUBT_SECONDS = SURE_AFTER_S + 5.0
+"""At the end of a run, for what became of calls without answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,9 +114,7 @@ class BatchBackend:
         return self._submitter.submit(with_rule_words(submission))
 
     def reattach(self, remembered: Remembered) -> Accepted | None:
-        return remembered.accepted or self._submitter.find(
-            on_rule_target(remembered.submission), time.time() - remembered.intent_at
-        )
+        return remembered.accepted or self._submitter.find(on_rule_target(remembered.submission))
 
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         from botocore.exceptions import BotoCoreError, ClientError
@@ -135,19 +142,47 @@ class BatchBackend:
         self.cancel([active])
 
     def cancel(self, active: Sequence[Active]) -> set[str]:
-        """→ ids of the jobs that had not ended in time. Raises TakedaError where the service could not be told: then the jobs may still run."""
+        """→ ids of the jobs that had not ended in time, and names of those that Batch may have taken
+        unseen. Raises TakedaError where the service could not be told: then the jobs may still run."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        if not active:
-            return set()
+        ids = ", ".join(one.accepted.external_id for one in active)
         try:
-            return cancel(self._clients, active)
+            left = cancel(self._clients, active) if active else set()
+            found, unknown = self._found_in_doubt()
+            ids = ", ".join(one.accepted.external_id for one in found)
+            return left | unknown | (cancel(self._clients, found) if found else set())
         except (BotoCoreError, ClientError) as error:
-            ids = ", ".join(one.accepted.external_id for one in active)
             raise TakedaError(
                 f"AWS Batch could not be told to end these jobs, which may still run: {ids} ({error}). "
                 "End them with `aws batch terminate-job --reason cancelled --job-id ID`"
             ) from error
+
+    def _found_in_doubt(self) -> tuple[list[Active], set[str]]:
+        """Jobs of submissions without an answer, looked for until lists are believed; and the names of
+        those that Batch says nothing of."""
+        found, unknown = [], set()
+        deadline = time.monotonic() + IN_DOUBT_SECONDS
+        for one in self._submitter.in_doubt():
+            while True:
+                try:
+                    accepted = self._submitter.find_in_doubt(one)
+                except SubmissionDelayed as delay:
+                    if time.monotonic() + delay.seconds > deadline:
+                        unknown.add(job_name(one))
+                        break
+                    time.sleep(delay.seconds)
+                    continue
+                if accepted:
+                    task_ids = frozenset(task.task_id for task in one.tasks)
+                    found.append(Active(one, accepted, task_ids))
+                break
+        if unknown:
+            _log.warning(
+                "AWS Batch does not say whether it took these jobs, which may run: %s",
+                ", ".join(sorted(unknown)),
+            )
+        return found, unknown
 
     def close(self) -> None:
         """The clients hold nothing but idle connections; the threads that listen end by themselves."""

@@ -9,6 +9,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends import aws
@@ -44,8 +45,9 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, *(15.0,) * 6)
 """At most this long before each further SubmitJob after one that was throttled or got no answer, and
 at least half of it: runs that were throttled together must not come back together."""
 SURE_AFTER_S = 10.0
-"""After the call of a controller that is gone: a list that does not show its job is believed."""
-UNANSWERED_LOOK_S = 2.0
+"""After a call without answer: a list that does not show its job is believed. Of a controller that is gone
+nobody knows when it called last: after the first look, then."""
+UNANSWERED_LOOK_S, LONGEST_LOOK_S = 2.0, 15.0
 LOOKS_S = (0.5, 1.0, 2.0)
 """Before each look for a job whose answer never came: lists are not up to date at once."""
 MAX_BYTES = 30 * 1024
@@ -62,6 +64,29 @@ _log = logging.getLogger(__name__)
 _all_submits = TokenBucket(SUBMITS_PER_SECOND, burst=SUBMITS_PER_SECOND)
 
 
+@dataclass
+class _Calls:
+    """What became of the SubmitJobs of one submission."""
+
+    sent: int = 0
+    unanswered_at: float | None = None
+    """When it was last seen that an answer did not come."""
+
+
+@dataclass
+class _Doubt:
+    """A submission of which nobody knows yet whether Batch has taken it."""
+
+    submission: Submission
+    since: float
+    """Of the last call without answer."""
+    error: SubmissionError | None
+    """What it ends with where no job came of it; None: it is sent once more."""
+    pause_s: float = UNANSWERED_LOOK_S
+    is_told: bool = False
+    """That there is no answer to looks either."""
+
+
 class Submitter:
     """Sends submissions of one run. Job definitions are looked up once and kept."""
 
@@ -72,8 +97,15 @@ class Submitter:
         sleep: Callable[[float], object] = time.sleep,
         rate: TokenBucket = _all_submits,
         doubles: Doubles | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clients = clients
+        self._clock = clock
+        self._doubts: dict[str, _Doubt] = {}
+        """By name of the job."""
+        self._looked_since: dict[str, float] = {}
+        """For jobs of earlier controllers."""
         self._context = context
         self._sleep = sleep
         self._rate = rate
@@ -82,17 +114,23 @@ class Submitter:
         self._told: set[str] = set()
 
     def submit(self, submission: Submission) -> Accepted:
-        """Raises SubmissionError; then no job of this submission is known to exist."""
+        """Raises SubmissionError: then no job of this submission is known to exist; and SubmissionDelayed as
+        long as there may be one that lists do not show yet."""
         from botocore.exceptions import BotoCoreError, ClientError
 
+        if doubt := self._doubts.get(job_name(submission)):
+            if found := self._settled(doubt):
+                return found
+            if doubt.error:
+                raise doubt.error
         request = job_request(submission, self._context)
         self._tell_of_lowered_memory(submission)
         try:
             self._put_manifest(submission)
             if submission.target.options.job_definition:
-                job_id = self._submit_once(request)
+                job_id = self._submit_once(submission, request)
             else:
-                job_id = self._submit_defined(request, definition_of(submission))
+                job_id = self._submit_defined(submission, request, definition_of(submission))
         except ClientError as error:
             raise _refused(error) from error
         except BotoCoreError as error:
@@ -102,12 +140,40 @@ class Submitter:
         self._doubles.goes_on(request["jobName"], job_id)
         return accepted(submission, job_id)
 
-    def find(self, submission: Submission, age_s: float) -> Accepted | None:
-        """What a SubmitJob of an earlier controller, `age_s` seconds ago, has become; None where no job
-        came of it. Raises SubmissionDelayed as long as a list may not show it yet."""
+    def find(self, submission: Submission) -> Accepted | None:
+        """What a SubmitJob of an earlier controller has become; None where no job came of it. Raises
+        SubmissionDelayed as long as a list may not show it yet."""
+        since = self._looked_since.setdefault(job_name(submission), self._clock())
+        return self._look(submission, since)
+
+    def in_doubt(self) -> list[Submission]:
+        """Those that may have been taken, though the answers did not come."""
+        return [doubt.submission for doubt in list(self._doubts.values())]
+
+    def find_in_doubt(self, submission: Submission) -> Accepted | None:
+        """What became of one of them; None where no job came of it. Raises SubmissionDelayed."""
+        doubt = self._doubts.get(job_name(submission))
+        return self._settled(doubt) if doubt else None
+
+    def _settled(self, doubt: _Doubt) -> Accepted | None:
+        """Raises SubmissionDelayed, the first time with a note."""
+        try:
+            found = self._look(doubt.submission, doubt.since)
+        except SubmissionDelayed as delay:
+            note = "" if doubt.is_told else delay.note
+            doubt.is_told = doubt.is_told or bool(note)
+            pause_s = doubt.pause_s if delay.note else delay.seconds
+            doubt.pause_s = min(2 * doubt.pause_s, LONGEST_LOOK_S)
+            raise SubmissionDelayed(pause_s, note) from delay
+        self._doubts.pop(job_name(doubt.submission), None)
+        return found
+
+    def _look(self, submission: Submission, since: float) -> Accepted | None:
+        """`since`: a moment after which nobody has called any more."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         queue, name = submission.target.options.queue, job_name(submission)
+        age_s = self._clock() - since
         try:
             job_id = api.find_job(self._clients.batch_at_once, queue, name)
         except (BotoCoreError, ClientError) as error:
@@ -136,7 +202,9 @@ class Submitter:
         body = encode_manifest(with_launcher(in_rule_images(submission)), self._context)
         self._clients.s3.put_object(Bucket=bucket, Key=key, Body=body)
 
-    def _submit_defined(self, request: dict[str, Any], definition: dict[str, Any]) -> str:
+    def _submit_defined(
+        self, submission: Submission, request: dict[str, Any], definition: dict[str, Any]
+    ) -> str:
         """Send with the definition's ARN. Where that is refused though the definition was found
         earlier, it may have been deregistered since: look again, and send once more if it was."""
         from botocore.exceptions import ClientError
@@ -145,12 +213,12 @@ class Submitter:
         is_fresh = name not in self._definitions
         arn = self._registered(definition)
         try:
-            return self._submit_once({**request, "jobDefinition": arn})
+            return self._submit_once(submission, {**request, "jobDefinition": arn})
         except ClientError:
             self._definitions.pop(name, None)
             if is_fresh or (renewed := self._registered(definition)) == arn:
                 raise
-        return self._submit_once({**request, "jobDefinition": renewed})
+        return self._submit_once(submission, {**request, "jobDefinition": renewed})
 
     def _registered(self, definition: dict[str, Any]) -> str:
         name = definition["jobDefinitionName"]
@@ -166,47 +234,61 @@ class Submitter:
             )
         return self._definitions[name]
 
-    def _submit_once(self, request: dict[str, Any]) -> str:
-        """Send until it is accepted, but after an answer that never came look for the job first."""
+    def _submit_once(self, submission: Submission, request: dict[str, Any]) -> str:
+        """Send until it is accepted, but after an answer that never came look for the job first. Where
+        that leaves a doubt, raises SubmissionDelayed."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        doubtful = is_unanswered = False
-        sent = 0
-        job_id: str | None = None
-        last: Exception | None = None
+        calls = _Calls()
         try:
-            for pause_s in (0.0, *PAUSES_S):
-                if pause_s:
-                    self._sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
-                try:
-                    if doubtful and (job_id := self._find(request)):
-                        return job_id
-                    doubtful = False
-                    self._rate.take()
-                    sent += 1
-                    answer = self._clients.batch_once.submit_job(**request)
-                    # without an id it is the answer of something on the way, not of Batch
-                    if job_id := answer.get("jobId"):
-                        return job_id
-                    doubtful, last = True, LookupError(f"an answer without a job: {answer}"[:500])
-                except ClientError as error:
-                    if aws.http_status(error) >= 500:
-                        # of SubmitJob; a look that failed leaves the doubt as it was
-                        doubtful = True
-                    elif not aws.is_throttling(error):
-                        raise
-                    last = error
-                except BotoCoreError as error:
-                    if not _passing(error):
-                        raise
-                    doubtful = True
-                    last = error
-                is_unanswered = is_unanswered or doubtful
-            if doubtful and (job_id := self._find(request)):
-                return job_id
-        finally:
-            if is_unanswered and (job_id is None or sent > 1):
-                self._doubles.may_exist(request["jobQueue"], request["jobName"])
+            job_id = self._submit_patiently(request, calls)
+        except (ClientError, BotoCoreError, SubmissionError) as error:
+            if calls.unanswered_at is None:
+                raise
+            given_up = error if isinstance(error, SubmissionError) else None
+            self._doubts[request["jobName"]] = _Doubt(submission, calls.unanswered_at, given_up)
+            why = given_up.reason if given_up else error
+            raise SubmissionDelayed(
+                UNANSWERED_LOOK_S,
+                f"AWS Batch has not said whether it took job {request['jobName']}, which is looked for "
+                f"before anything is sent again: {why}",
+            ) from error
+        if calls.unanswered_at is not None and calls.sent > 1:
+            self._doubles.may_exist(request["jobQueue"], request["jobName"])
+        return job_id
+
+    def _submit_patiently(self, request: dict[str, Any], calls: _Calls) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        doubtful = False
+        last: Exception | None = None
+        for pause_s in (0.0, *PAUSES_S):
+            if pause_s:
+                self._sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            try:
+                if doubtful and (job_id := self._find(request)):
+                    return job_id
+                doubtful = False
+                self._rate.take()
+                calls.sent += 1
+                answer = self._clients.batch_once.submit_job(**request)
+                # without an id it is the answer of something on the way, not of Batch
+                if job_id := answer.get("jobId"):
+                    return str(job_id)
+                last = LookupError(f"an answer without a job: {answer}"[:500])
+            except ClientError as error:
+                last = error
+                if aws.is_throttling(error) and aws.http_status(error) < 500:
+                    continue  # a look that was throttled leaves the doubt as it was
+                if aws.http_status(error) < 500:
+                    raise
+            except BotoCoreError as error:
+                last = error
+                if not _passing(error):
+                    raise
+            doubtful, calls.unanswered_at = True, self._clock()
+        if doubtful and (job_id := self._find(request)):
+            return job_id
         raise SubmissionError(
             FailureKind.LOST,
             f"SubmitJob failed {len(PAUSES_S) + 1} times, at last with: {last}",
