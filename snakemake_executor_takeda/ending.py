@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 ASKED_AGAIN_SECONDS = 5.0
 HEARD_AFTER_SECONDS = 10.0
 """After a call that a killed controller made: a listing shows by then what came of it."""
-REASON = "ended by `takeda cancel`"
 
 
 @dataclass
@@ -82,6 +81,8 @@ class RunEnder:
         self._ended = Ended()
         self._settled: set[str] = set()
         """Tasks."""
+        self._was_cancelling = known.state == "cancelling"
+        self._reason = f"ended by {'its user' if self._was_cancelling else '`takeda cancel`'}"
         state = directory / ".snakemake" / "takeda"
         state_dir = Path(known.state_dir)
         if not state_dir.is_dir():
@@ -124,6 +125,7 @@ class RunEnder:
     def end(self) -> Ended:
         """All services at once. What has ended is written down at once: when a Ctrl-C comes, the next
         call goes on from there."""
+        self._ledger.begin_cancelling()
         by_backend: dict[str, list[Remembered]] = {}
         for one in self.remembered:
             by_backend.setdefault(one.submission.target.backend, []).append(one)
@@ -235,16 +237,17 @@ class RunEnder:
         left = set(backend.cancel(active) or ())
         done = [one for one in active if one.accepted.external_id not in left]
         with self._writing:
-            self._ledger.cancel([i for one in done for i in one.open_task_ids], REASON)
+            self._ledger.cancel([i for one in done for i in one.open_task_ids], self._reason)
             for one in done:
                 self._settle("cancelled", one, one.open_task_ids, self._ended.cancelled)
 
     def _settle_ended(self, backend: Backend, active: Sequence[Active]) -> list[Active]:
-        """One look first: what has ended well is not called cancelled; → what is still open."""
+        """One look first: what has ended well is not called cancelled; → what is still open. Nor is what has
+        failed, but where somebody was killed in ending the run: then it may be his doing."""
         outcomes: dict[str, Outcome] = {}
         try:
             for update in backend.poll(active):
-                if update.outcome is not None:
+                if update.outcome and (update.outcome.succeeded or not self._was_cancelling):
                     outcomes[update.task_id] = update.outcome
         except Exception as error:  # noqa: BLE001 - they are ended all the same
             self._say(f"how the jobs do cannot be seen: {error!r}")
@@ -293,7 +296,7 @@ class RunEnder:
     def _finish(self) -> None:
         if not self._ended.left and self._context.remote_prefix:
             self._remove_variables(self._context.remote_prefix)
-        state = "cancelled" if self._ended.is_all else "detached"
+        state = "cancelled" if self._ended.is_all else "cancelling"
         self._ledger.finish(state)
         told = {
             "status": state,

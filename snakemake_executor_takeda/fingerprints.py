@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,15 @@ class Fingerprints:
 def identity(spec: JobSpec, inputs: Iterable[str]) -> str:
     """Equal for jobs that make the same files by the same rules, whatever else has changed since. A job
     that makes none is told by its wildcards and inputs. 32 hexadecimal digits."""
-    made = sorted(file.uri or file.path for named in spec.outputs for file in named.files)
+    made = [file.uri or file.path for named in spec.outputs for file in named.files]
     if made:
-        return _digest([spec.rules, made])
+        return identity_by_products(spec.rules, made)
     return _digest([spec.rules, sorted(spec.wildcards.items()), sorted(inputs)])
+
+
+def identity_by_products(rules: Sequence[str], made: Iterable[str]) -> str:
+    """Of a job that makes these files, URIs or paths: one at least."""
+    return _digest([rules, sorted(made)])
 
 
 def _text(value: Any) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.fingerprints import Fingerprints, identity
+from snakemake_executor_takeda.fingerprints import Fingerprints, identity, identity_by_products
 from snakemake_executor_takeda.values import (
     ANY_LAUNCHER,
     UNKNOWN,
@@ -19,12 +20,17 @@ from snakemake_executor_takeda.values import (
     TakedaError,
 )
 
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.ledger import LastSent
+
 # Snakemake's own bookkeeping, and values that only the node can know.
 _NOT_RESOURCES = frozenset({"_cores", "_nodes", "_job_count", "tmpdir"})
 _SHARED_IN_A_GROUP = ("nodes", "tasks_per_node", "ntasks_per_node", "cpus_per_gpu", "tasks_per_gpu")
 """Snakemake adds these up over a group's members, which run side by side in one allocation."""
 _RANKS = ("tasks", "ntasks")
 _PER_CPU = "mem_mb_per_cpu"
+_TRIGGERS = frozenset({"code", "params", "input", "software-env"})
+"""Those of `--rerun-triggers` that a fingerprint speaks of."""
 
 
 def describe(
@@ -97,9 +103,17 @@ def is_complete_but_marked(job: Any, workflow: Any) -> bool:
     return bool(workflow.async_run(look()))
 
 
-def look_at_all_marks(workflow: Any) -> None:
-    """Have Snakemake make again what a controller that was killed left marked behind a checkpoint: it looks
-    at the marks of the jobs that it knew before it came to the checkpoint (9.27).
+def look_at_what_is_left(
+    workflow: Any,
+    sent: Mapping[str, LastSent],
+    fingerprints: Fingerprints,
+    say: Callable[[str], None],
+) -> None:
+    """Have Snakemake make again what an earlier controller left undone and Snakemake takes for done.
+
+    What is marked behind a checkpoint: Snakemake looks at the marks of the jobs that it knew before it came
+    to the checkpoint (9.27). And what was `sent`, ended while no controller was there, and has changed since:
+    on a shared file system the job's own Snakemake takes its mark away, and keeps no record of its code.
 
     Raises TakedaError where the user has not said that incomplete files may be made again."""
     dag = workflow.dag
@@ -107,17 +121,52 @@ def look_at_all_marks(workflow: Any) -> None:
     async def look() -> None:
         known = [job for job in dag.jobs if not dag.needrun(job)]
         marked = [f for job in known for f in await workflow.persistence.incomplete(job)]
-        if not marked:
-            return
-        if not workflow.dag_settings.force_incomplete:
+        if marked and not workflow.dag_settings.force_incomplete:
             raise TakedaError(
                 f"{marked[0]} and perhaps others may be incomplete, as the run that made them was "
                 "ended: say the same command with --rerun-incomplete"
             )
-        dag.forcefiles.update(marked)
-        await dag.postprocess()
+        changed = await _changed_unseen(known, workflow, sent, fingerprints)
+        for rule, count in Counter(str(job.rule.name) for job in changed).items():
+            say(
+                f"{rule}: {count} job{'s' if count > 1 else ''} ended while no controller was there, and "
+                "code, params, inputs or container have changed since: made again"
+            )
+        forced = [*marked, *(f for job in changed for f in job.output)]
+        if forced:
+            dag.forcefiles.update(forced)
+            await dag.postprocess()
 
     workflow.async_run(look())
+
+
+async def _changed_unseen(
+    done: Iterable[Any], workflow: Any, sent: Mapping[str, LastSent], fingerprints: Fingerprints
+) -> list[Any]:
+    """Of jobs whose outputs are there those that were sent as something else than they are now, and of whose
+    end Snakemake knows nothing. Of those that were sent as they are it knows from now on."""
+    if not (sent and _TRIGGERS & {str(one) for one in workflow.rerun_triggers}):
+        return []
+    persistence = workflow.persistence
+    changed = []
+    for job in done:
+        if not job.output:
+            continue
+        made = [file.uri or file.path for file in map(_file, job.output)]
+        last = sent.get(identity_by_products([str(job.rule.name)], made))
+        if last is None or (persistence.has_metadata(job) and not last.is_open):
+            continue
+        if not all([await f.exists() for f in job.output]):
+            continue  # nobody needs it any more
+        try:
+            is_same = fingerprints.of(job) == last.fingerprint
+        except Exception:  # noqa: BLE001, S112 - its functions may need files that are gone
+            continue
+        if not is_same:
+            changed.append(job)
+        elif not await persistence.incomplete(job):
+            await persistence.finished(job)
+    return changed
 
 
 def take_marks_away(job: Any, workflow: Any) -> None:

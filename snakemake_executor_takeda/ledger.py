@@ -33,11 +33,12 @@ from snakemake_executor_takeda.values import (
     Task,
 )
 
-SCHEMA_VERSION = 4
-_SCHEMA = """
-create table if not exists run (
+SCHEMA_VERSION = 5
+_RUN_TABLE = """create table if not exists run (
     run_id text primary key,
-    state text not null check (state in ('running', 'detached', 'ended', 'cancelled')),
+    state text not null check (
+        state in ('running', 'cancelling', 'detached', 'ended', 'cancelled')
+    ),
     workdir text not null,
     state_dir text not null,
     remote_prefix text,
@@ -47,7 +48,9 @@ create table if not exists run (
     began_at real not null,
     ended_at real,
     policy text
-);
+)"""
+_SCHEMA = f"""
+{_RUN_TABLE};
 create table if not exists submission (
     submission_id text primary key,
     run_id text not null,
@@ -95,8 +98,8 @@ _ADDED_LATER = {
     },
 }
 """Columns that a table of an older version lacks."""
-UNFINISHED = ("running", "detached")
-"""States of a run that the next controller goes on with."""
+UNFINISHED = ("running", "cancelling", "detached")
+"""States of a run that the next controller goes on with, or ends."""
 OPEN_STATES = ("intent", "accepted")
 
 
@@ -106,7 +109,8 @@ class KnownRun:
 
     run_id: str
     state: str
-    """`running`, as long as nobody wrote down its end, `detached`, `ended` or `cancelled`."""
+    """`running`, as long as nobody wrote down its end, `cancelling`, from the moment on at which its user
+    ended it, `detached`, `ended` or `cancelled`."""
     workdir: str
     state_dir: str
     remote_prefix: str | None
@@ -127,7 +131,7 @@ class KnownRun:
     def is_controlled(self) -> bool:
         """Whether its controller is a process of this machine that still runs."""
         return (
-            self.state == "running"
+            self.state in ("running", "cancelling")
             and self.host == socket.gethostname()
             and self.process_began is not None
             and process_began(self.pid) == self.process_began
@@ -186,6 +190,17 @@ class Ledger:
             for name, kind in added.items():
                 if columns and name not in columns:
                     self._db.execute(f"alter table {table} add column {name} {kind}")
+        self._let_runs_be_cancelled()
+
+    def _let_runs_be_cancelled(self) -> None:
+        """Versions before 5 do not allow the state `cancelling`."""
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        with transaction(self._db, self._lock) as db:
+            if version < 5 and db.execute("pragma table_info(run)").fetchone():
+                db.execute("alter table run rename to run_before")
+                db.execute(_RUN_TABLE)
+                db.execute("insert into run select * from run_before")
+                db.execute("drop table run_before")
 
     def begin(
         self,
@@ -208,6 +223,13 @@ class Ledger:
                     json.dumps(dict(policy)),
                 ),
             )
+
+    def begin_cancelling(self) -> None:
+        """The user wants this run ended: what ends from now on has not failed. On disk when this returns."""
+        with transaction(self._db, self._lock) as db:
+            db.execute("update run set state = 'cancelling' where run_id = ?", (self._run_id,))
+        if self.follower:
+            self.follower.changed()
 
     def finish(self, state: str) -> None:
         """How this controller left the run: `ended`, `cancelled` or `detached`."""
@@ -472,6 +494,29 @@ def last_run(path: Path) -> KnownRun | None:
             return None
         row = db.execute("select * from run order by began_at desc, rowid desc limit 1").fetchone()
     return KnownRun(*(*row[:-1], json.loads(row[-1] or "{}"))) if row else None
+
+
+@dataclass(frozen=True)
+class LastSent:
+    """The last task that was sent for a job."""
+
+    fingerprint: str
+    is_open: bool
+    """Whether its end is not written down."""
+
+
+def last_sent(path: Path, run_id: str) -> dict[str, LastSent]:
+    """What a run has sent last for each job, by the identity of that; read only. Raises TakedaError where
+    the file is damaged or of a later version."""
+    with readable_damage(path), closing(read_only(path)) as db:
+        check_version(db, path)
+        rows = db.execute(
+            "select t.identity, t.fingerprint, t.state from submission s join task t "
+            "using (submission_id) where s.run_id = ? and t.identity is not null "
+            "and t.fingerprint is not null order by s.rowid",
+            (run_id,),
+        )
+        return {one: LastSent(print_, state in OPEN_STATES) for one, print_, state in rows}
 
 
 def _asked(job: JobSpec) -> str:

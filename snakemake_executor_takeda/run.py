@@ -26,7 +26,7 @@ from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import NO_JOB, EventLog, about
 from snakemake_executor_takeda.fingerprints import Fingerprints
 from snakemake_executor_takeda.interrupts import one_interrupt
-from snakemake_executor_takeda.ledger import Ledger
+from snakemake_executor_takeda.ledger import UNFINISHED, Ledger, last_run, last_sent
 from snakemake_executor_takeda.open_jobs import OpenJob, OpenJobs
 from snakemake_executor_takeda.opening import Backends
 from snakemake_executor_takeda.outputs import MISSING
@@ -161,8 +161,11 @@ class Run:
     def cancel(self) -> None:
         """Stop sending, then end in every backend, all at once, what was sent."""
         with self._lock:
-            self._cancelled = True
+            is_first, self._cancelled = not self._cancelled, True
             lanes = list(self._lanes.values())
+        if is_first:
+            # Before the first job is ended: whoever is killed from here on, its end is no failure.
+            self.record(self._ledger.begin_cancelling)
         self._dispatcher.stop()
         for lane in lanes:
             lane.stop(cancelling=True)
@@ -545,7 +548,7 @@ class Run:
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
         self._open_copy(state / "ledger.sqlite", snakefile, workdir)
-        known = unfinished_run(state / "ledger.sqlite", workdir)
+        known = self._unfinished_run(state / "ledger.sqlite", workdir)
         run_id = known.run_id if known else assembly.new_run_id()
         state_dir = state / "runs" / run_id
         if known and Path(known.state_dir).is_dir():
@@ -557,8 +560,7 @@ class Run:
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:
             self._logger.warning(f"takeda: {warning}")
-        if known:
-            jobs.look_at_all_marks(self._workflow)
+        self._look_at_what_is_left(state / "ledger.sqlite")
         first_jobs = self._first_jobs()
         names = {placement.target.name for _, placement in first_jobs}
 
@@ -580,7 +582,7 @@ class Run:
         for target in used:
             # Asked before there is anything to send: the dispatcher must not wait for a service.
             self._backends.array_limit(target, Shape())
-        self._dispatcher = self._make_dispatcher(run_id, policy)
+        self._dispatcher = self._make_dispatcher(run_id, policy, is_resumed=bool(known))
         # The workflow and all modules live as long as the run: what looks for garbage need not go
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
@@ -591,6 +593,40 @@ class Run:
         self._dispatcher.start()
         self._takeover.begin(self._backends)
         self._closers.append(one_interrupt(lambda: self._cancelled))
+
+    def _unfinished_run(self, ledger: Path, workdir: Path) -> KnownRun | None:
+        """The run to go on with, if there is one. One whose jobs its user had begun to end is ended
+        first, and not gone on with. Raises TakedaError."""
+        known = unfinished_run(ledger, workdir)
+        if known is None or known.state != "cancelling":
+            return known
+        from snakemake_executor_takeda.ending import RunEnder
+
+        ender = RunEnder(workdir, known, self._targets, self._factories, self.say)
+        try:
+            ended = ender.end()
+        finally:
+            ender.close()
+        if not ended.is_all:
+            left = ", ".join(f"{count} on {name}" for name, count in sorted(ended.left.items()))
+            why = "; ".join(one.rstrip(".") for one in ended.troubles)
+            raise TakedaError(
+                f"run {known.run_id} was being ended by its user, and not all of it could be ended now: "
+                f"{left or 'no jobs'} may go on{f': {why}' if why else ''}. Start again "
+                "when that is mended, or say `takeda cancel`"
+            )
+        self.say(
+            f"run {known.run_id} was being ended by its user, and the rest of it is ended now: "
+            f"{ended.cancelled.total()} jobs. This is a new run"
+        )
+        return None
+
+    def _look_at_what_is_left(self, ledger: Path) -> None:
+        """By a run that did not end by itself, whether it is gone on with or not."""
+        last = last_run(ledger)
+        if last and last.state != "ended":
+            sent = last_sent(ledger, last.run_id)
+            jobs.look_at_what_is_left(self._workflow, sent, self._fingerprints, self.say)
 
     def _begin_in_ledger(
         self, workdir: Path, state_dir: Path, remote_prefix: str | None, policy: Policy
@@ -647,9 +683,9 @@ class Run:
         # Called in the opposite order.
         self._closers += [self._ledger.close, self._drop_variables, self._write_end]
 
-    def _make_dispatcher(self, run_id: str, policy: Policy) -> Dispatcher:
+    def _make_dispatcher(self, run_id: str, policy: Policy, *, is_resumed: bool) -> Dispatcher:
         settings = self._workflow.executor_settings
-        last_task, last_submission = self._ledger.numbers()
+        last_task, last_submission = self._ledger.numbers() if is_resumed else (0, 0)
         return Dispatcher(
             run_id,
             Coalescer(settings.coalesce_seconds, settings.coalesce_max_seconds),
@@ -687,7 +723,7 @@ class Run:
         if self._began is None:
             return
         state = self._state_at_the_end()
-        self._jobs_need_variables = state == "detached"
+        self._jobs_need_variables = state in UNFINISHED
         self.record(lambda: self._ledger.finish(state))
         told = {
             "status": state,
@@ -720,7 +756,7 @@ class Run:
                     f"{left} jobs of an earlier controller were not taken up yet and may go on: "
                     "`takeda cancel` ends them"
                 )
-            return "detached" if self._is_left or left else "cancelled"
+            return "cancelling" if self._is_left or left else "cancelled"
         if not (under_way or self._takeover.unclaimed or self._detached):
             return "ended"
         told = ", ".join(f"{count} on {name}" for name, count in sorted(under_way.items()))

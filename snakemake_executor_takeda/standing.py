@@ -46,7 +46,7 @@ class Standing:
 
     run: KnownRun
     state: str
-    """`running`, `abandoned`, `detached`, `ended` or `cancelled`."""
+    """`running`, `abandoned`, `cancelling`, `detached`, `ended` or `cancelled`."""
     words: str
     """The state, as a person says it."""
     to_do: str
@@ -58,7 +58,8 @@ class Standing:
 
     @property
     def is_problem(self) -> bool:
-        return self.state == "abandoned" or bool(self.failed)
+        is_half_ended = self.state == "cancelling" and not self.run.is_controlled
+        return self.state == "abandoned" or is_half_ended or bool(self.failed)
 
 
 def standing(
@@ -84,6 +85,10 @@ def standing(
 
 def _state(run: KnownRun) -> tuple[str, str]:
     who = f"process {run.pid} on {run.host}"
+    if run.state == "cancelling":
+        if run.is_controlled:
+            return run.state, f"being ended by {who}"
+        return run.state, f"half ended: who ended it is gone ({who}, or `takeda cancel`)"
     if run.state != "running":
         words = {
             "detached": "detached: what was sent goes on without a controller",
@@ -104,6 +109,8 @@ def _to_do(run: KnownRun, state: str, *, is_locked: bool, is_copy: bool) -> str:
     if is_copy and run.remote_prefix is None:
         return f"this is a copy, whose jobs write into {run.workdir}: go on there"
     rerun = f"{RERUN}, and with --unlock before that" if is_locked else RERUN
+    if state == "cancelling":
+        return f"to end the rest, `takeda cancel`; to end it and start anew, {rerun}"
     if state == "running":
         return f"if it is gone: to go on, {rerun}; to end all jobs, `takeda cancel`"
     return f"to go on, {rerun}; to end all jobs, `takeda cancel`"

@@ -127,7 +127,8 @@ def _run_end(event: Event, detail: Event) -> str:
     names = ("succeeded", "failed", "cancelled", "resubmitted")
     counted = [f"{totals[name]:,} {name}" for name in names if totals.get(name)]
     words = ", ".join(counted) or "no job ended"
-    how = "is cancelled" if detail.get("status") == "cancelled" else "ends"
+    ways = {"cancelled": "is cancelled", "cancelling": "is cancelled in part"}
+    how = ways.get(detail.get("status") or "", "ends")
     return f"it {how} after {duration(detail.get('wall_seconds') or 0)}: {words}"
 
 

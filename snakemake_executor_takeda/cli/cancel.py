@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import socket
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +20,24 @@ from snakemake_executor_takeda.cli.status import (
     known_run,
     used_wrongly,
 )
+from snakemake_executor_takeda.interrupts import ASKED
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.ending import Ended
     from snakemake_executor_takeda.ledger import KnownRun
 
+CONTROLLER_ENDS_SECONDS = 300.0
+CONTROLLER_PAUSE_SECONDS = 0.1
+
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser = subparsers.add_parser(
         "cancel",
-        help="end the jobs of a run whose controller is gone",
-        description="End all jobs of a run that was detached, or whose controller was killed, in their "
-        "services, and settle its ledger. Exit status 1 where something would not end.",
+        help="end the jobs of a run, also where its controller is gone",
+        description="End all jobs of a run in their services, and settle its ledger: of one that was "
+        "detached, whose controller was killed, or that still runs on this machine, which is ended with it. "
+        "Exit status 1 where something would not end.",
         epilog="example: takeda cancel --yes",
     )
     add_directory(parser)
@@ -57,10 +64,15 @@ def _run_cancel(args: argparse.Namespace) -> int:
     except NoLedger as error:
         return used_wrongly(error)
     if known.is_controlled:
-        raise TakedaError(
-            f"run {known.run_id} is controlled by process {known.pid} on this machine, in "
-            f"{known.workdir}: press Ctrl-C there, or `kill -INT {known.pid}`"
-        )
+        if not args.yes and not _says_yes(
+            f"end run {known.run_id}, which {_controller(known)} has"
+        ):
+            return 2
+        args.yes = True
+        known = _ended_by_controller(directory, known)
+        if not known.is_unfinished:
+            _say_nothing_to_do(args, known)
+            return 0
     if not known.is_unfinished:
         _say_nothing_to_do(args, known)
         return 0
@@ -69,6 +81,38 @@ def _run_cancel(args: argparse.Namespace) -> int:
         return 2
     _show(args, directory, known, ended)
     return 0 if ended.is_all else 1
+
+
+def _ended_by_controller(directory: Path, known: KnownRun) -> KnownRun:
+    """The controller is asked to end its jobs, and itself; → what it leaves. Raises TakedaError where it does
+    not."""
+    if Path(known.workdir) != directory:
+        raise TakedaError(
+            f"{directory} is a copy, and run {known.run_id} is controlled by {_controller(known)}: say "
+            "`takeda cancel` there"
+        )
+    _say(f"asks {_controller(known)} to end its jobs")
+    try:
+        os.kill(known.pid, ASKED)
+    except ProcessLookupError:
+        return known_run(directory)
+    except PermissionError as error:
+        raise TakedaError(
+            f"{_controller(known)} is another user's: who started it must end it"
+        ) from error
+    deadline = time.monotonic() + CONTROLLER_ENDS_SECONDS
+    while known.is_controlled:
+        if time.monotonic() > deadline:
+            raise TakedaError(
+                f"{_controller(known)} still runs, {CONTROLLER_ENDS_SECONDS:.0f} s after it was asked to end "
+                f"its jobs: look at what it says, or `kill -9 {known.pid}`, then `takeda cancel` again"
+            )
+        time.sleep(CONTROLLER_PAUSE_SECONDS)
+    return known_run(directory)
+
+
+def _controller(known: KnownRun) -> str:
+    return f"process {known.pid} in {known.workdir}"
 
 
 def _end(args: argparse.Namespace, directory: Path, known: KnownRun) -> Ended | None:
@@ -108,10 +152,13 @@ def _is_wanted(known: KnownRun, counts: Counter[str]) -> bool:
     where = ", ".join(f"{count} on {name}" for name, count in sorted(counts.items()))
     if known.state == "running" and known.host != socket.gethostname():
         _say(f"its controller was process {known.pid} on {known.host}: it must be gone")
+    return _says_yes(f"end all open jobs of run {known.run_id}, {where}")
+
+
+def _says_yes(question: str) -> bool:
     if not sys.stdin.isatty():
-        _say(f"to end all open jobs of run {known.run_id}, {where}, say --yes")
+        _say(f"to {question}, say --yes")
         return False
-    question = f"end all open jobs of run {known.run_id}, {where}"
     print(f"takeda: {question}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
@@ -121,7 +168,7 @@ def _show(args: argparse.Namespace, directory: Path, known: KnownRun, ended: End
         facts = {
             "directory": str(directory),
             "run_id": known.run_id,
-            "state": "cancelled" if ended.is_all else "detached",
+            "state": "cancelled" if ended.is_all else "cancelling",
             "cancelled": ended.cancelled,
             "had_ended": ended.had_ended,
             "never_sent": ended.never_sent,

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from snakemake_executor_takeda.interrupts import one_interrupt
+from snakemake_executor_takeda.interrupts import ASKED, one_interrupt
 
 
 class Run:
@@ -69,6 +69,21 @@ def test_others_who_handle_ctrl_c_are_left_alone():
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_signal_of_its_own_has_the_same_effect_also_where_ctrl_c_has_none():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        put_back = one_interrupt(lambda: False)
+        interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(ASKED)
+        put_back()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_things_are_put_back():
     one_interrupt(lambda: False)()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Whoever is asked as it ends must not be killed by that.
+    assert signal.getsignal(ASKED) is signal.SIG_IGN

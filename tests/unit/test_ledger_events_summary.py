@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from snakemake_executor_takeda.events import EventLog, about
-from snakemake_executor_takeda.ledger import Ledger
+from snakemake_executor_takeda.ledger import Ledger, last_run
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -71,8 +71,27 @@ def test_the_ledger_keeps_what_a_task_used_also_in_a_file_of_an_older_version(tm
     ledger.close()
     with sqlite3.connect(tmp_path / "l.sqlite") as db:
         ((detail,),) = db.execute("select detail from task").fetchall()
-        assert db.execute("pragma user_version").fetchone() == (4,)
+        assert db.execute("pragma user_version").fetchone() == (5,)
     assert json.loads(detail) == {"wall_seconds": 4.0, **facts}
+
+
+def test_a_run_of_an_older_version_can_be_cancelled(tmp_path):
+    ledger = Ledger(tmp_path / "l.sqlite", "run")
+    ledger.begin(tmp_path, tmp_path / "state", None, {"routing": "r.yaml"})
+    ledger.close()
+    with sqlite3.connect(tmp_path / "l.sqlite") as db:
+        ((table,),) = db.execute("select sql from sqlite_master where name = 'run'").fetchall()
+        db.execute("alter table run rename to newer")
+        db.execute(table.replace("'cancelling', ", ""))
+        db.execute("insert into run select * from newer")
+        db.execute("drop table newer")
+        db.execute("pragma user_version = 4")
+    before = last_run(tmp_path / "l.sqlite")
+    ledger = Ledger(tmp_path / "l.sqlite", "run")
+    assert last_run(tmp_path / "l.sqlite") == before
+    ledger.begin_cancelling()
+    ledger.close()
+    assert last_run(tmp_path / "l.sqlite").state == "cancelling"
 
 
 def test_after_a_full_disk_the_ledger_goes_on(tmp_path):

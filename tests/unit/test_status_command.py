@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import socket
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ from snakemake_executor_takeda.audit.verifying import verify
 from snakemake_executor_takeda.backends.base import SubmissionDelayed
 from snakemake_executor_takeda.cli import main
 from snakemake_executor_takeda.ending import RunEnder
+from snakemake_executor_takeda.interrupts import ASKED
 from snakemake_executor_takeda.ledger import Ledger, ends_of_event_log, last_run
 from snakemake_executor_takeda.resuming import ControllerLock
 from snakemake_executor_takeda.values import (
@@ -302,7 +304,7 @@ def test_what_would_not_end_stays_open_and_can_be_ended_later(tmp_path, state):
     ended, _ = end(tmp_path, Service(left=["k"]), Service(found="4712"))
     assert not ended.is_all
     assert ended.left == {"spot": 1}
-    assert last_run(state / "ledger.sqlite").state == "detached"
+    assert last_run(state / "ledger.sqlite").state == "cancelling"
     assert task_states(state)["r-t20"] == "accepted"
     batch = Service()
     assert end(tmp_path, batch, Service())[0].is_all
@@ -355,7 +357,7 @@ def test_a_ctrl_c_leaves_what_is_settled_whole_and_the_rest_open(tmp_path, state
         end(tmp_path, Slow(), Service(found="4712"))
     never.set()
     monkeypatch.undo()
-    assert last_run(state / "ledger.sqlite").state == "running"
+    assert last_run(state / "ledger.sqlite").state == "cancelling"
     assert task_states(state)["r-t20"] == "accepted"
     assert end(tmp_path, Service(), Service())[0].is_all
     lines = (state / "events.jsonl").read_bytes().splitlines(keepends=True)
@@ -369,16 +371,59 @@ def test_a_target_that_the_policy_no_longer_has(tmp_path):
         RunEnder(tmp_path, known, {"spot": SPOT}, {}, print)
 
 
-def test_cancel_refuses_while_a_controller_runs(tmp_path, state, ledger, capsys):
-    gone(state, pid=os.getpid(), process_began=last_process_began())
-    assert main(["cancel", "--yes", str(tmp_path)]) == 1
-    assert f"press Ctrl-C there, or `kill -INT {os.getpid()}`" in capsys.readouterr().err
-    gone(state)
+def test_what_dies_of_a_cancelling_has_not_failed(tmp_path, state, ledger, capsys):
+    ledger.begin_cancelling()
+    assert status(capsys, tmp_path)[0] == 1
+    said = status(capsys, tmp_path)[1]
+    assert "run r: half ended: who ended it is gone (process 4194305 on " in said
+    assert "to end the rest, `takeda cancel`; to end it and start anew, say the same" in said
+    outcomes = {"r-t30": WRONG, "r-t31": Outcome()}
+    ended, _ = end(tmp_path, Service(), Service(found="4712", outcomes=outcomes))
+    assert (ended.cancelled, ended.had_ended) == ({"spot": 1, "hpc": 3}, {"hpc": 1})
+    assert task_states(state)["r-t30"] == "cancelled"
+    assert task_states(state)["r-t31"] == "succeeded"
+
+
+def test_it_is_written_that_a_run_is_ended_before_its_first_job_is(tmp_path, state, ledger):
+    states = []
+
+    class Watched(Service):
+        def cancel(self, active):
+            states.append(last_run(state / "ledger.sqlite").state)
+
+    end(tmp_path, Watched(), Watched(found="4712"))
+    assert set(states) == {"cancelling"}
+
+
+@pytest.mark.usefixtures("ledger")
+def test_cancel_refuses_while_the_lock_is_held(tmp_path, state, capsys):
     lock = ControllerLock(state / "controller.lock", "r")
     assert main(["cancel", "--yes", str(tmp_path)]) == 1
     assert "one ledger has one controller" in capsys.readouterr().err
     lock.release()
     assert set(task_states(state).values()) >= {"accepted", "intent"}
+
+
+@pytest.mark.usefixtures("ledger")
+def test_cancel_asks_before_it_asks_a_controller(tmp_path, state, capsys, monkeypatch):
+    gone(state, pid=os.getpid(), process_began=last_process_began())
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert main(["cancel", str(tmp_path)]) == 2
+    assert f"which process {os.getpid()} in {tmp_path} has, say --yes" in capsys.readouterr().err
+    gone(state, pid=os.getpid(), process_began=last_process_began(), workdir="/original")
+    assert main(["cancel", "--yes", str(tmp_path)]) == 1
+    assert f"{tmp_path} is a copy" in capsys.readouterr().err
+
+
+def test_a_controller_that_does_not_end_is_named(tmp_path, state, ledger, capsys, monkeypatch):
+    monkeypatch.setattr("snakemake_executor_takeda.cli.cancel.CONTROLLER_ENDS_SECONDS", 0.0)
+    before = signal.signal(ASKED, signal.SIG_IGN)
+    try:
+        gone(state, pid=os.getpid(), process_began=last_process_began())
+        assert main(["cancel", "--yes", str(tmp_path)]) == 1
+    finally:
+        signal.signal(ASKED, before)
+    assert f"`kill -9 {os.getpid()}`, then `takeda cancel` again" in capsys.readouterr().err
 
 
 def last_process_began():
