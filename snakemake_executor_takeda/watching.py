@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
+from snakemake_executor_takeda.full_disks import is_full, no_space
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
@@ -229,8 +230,7 @@ class Lane(threading.Thread):
             )
             return
         except Exception as error:  # noqa: BLE001 - whatever is thrown, these tasks get their report
-            reason = f"could not be submitted: {type(error).__name__}: {error}"
-            self._listener.refused(submission, Outcome(FailureKind.CONFIGURATION, reason=reason))
+            self._listener.refused(submission, _not_sent(error))
             return
         one = Active(submission, accepted, frozenset(task.task_id for task in submission.tasks))
         with self._lock:
@@ -293,6 +293,14 @@ class Lane(threading.Thread):
                     del self._active[submission_id]
                 elif len(still_open) < len(active.open_task_ids):
                     self._active[submission_id] = replace(active, open_task_ids=still_open)
+
+
+def _not_sent(error: Exception) -> Outcome:
+    if is_full(error):
+        # Before any call: what is about to be sent is written down first.
+        return Outcome(FailureKind.LOST, reason=no_space(".snakemake/takeda", "nothing was sent"))
+    reason = f"could not be submitted: {type(error).__name__}: {error}"
+    return Outcome(FailureKind.CONFIGURATION, reason=reason)
 
 
 def _all_lost(active: list[Active], reason: str) -> list[Update]:

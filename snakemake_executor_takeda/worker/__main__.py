@@ -6,6 +6,7 @@ example: python -m snakemake_executor_takeda.worker --manifest s3://bucket/run/m
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -22,7 +23,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from snakemake_executor_takeda.worker.exits import ALREADY_STARTED, UNREACHABLE
+from snakemake_executor_takeda.full_disks import is_full
+from snakemake_executor_takeda.worker.exits import ALREADY_STARTED, DISK_FULL, UNREACHABLE
 from snakemake_executor_takeda.worker.manifest import read_entry
 from snakemake_executor_takeda.worker.objects import Unreachable, read, read_range, write
 
@@ -37,8 +39,13 @@ def main() -> int:
     try:
         return _work(_parse())
     except Unreachable as error:
-        print(f"takeda-worker: {error}", file=sys.stderr, flush=True)
-        return UNREACHABLE
+        _say(str(error))
+        return DISK_FULL if is_full(error) else UNREACHABLE
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _say(str(error))
+        return DISK_FULL
 
 
 def _work(args: argparse.Namespace) -> int:
@@ -50,16 +57,40 @@ def _work(args: argparse.Namespace) -> int:
     entry = read_entry(lambda start, end: read_range(args.manifest, start, end), index)
     if args.starts and not _claimed(args.starts, entry["task_id"]):
         return ALREADY_STARTED
-    if args.nodes:
-        exit_code = _run_on_nodes(entry, args)
-    elif args.allocation:
-        exit_code = _run_in_allocation(entry, args)
-    else:
-        exit_code = _run(entry, args.scratch)
-    if usage:
-        record = {"exit_code": exit_code, "started": started, "ended": time.time(), **usage.stop()}
+    exit_code = _run_where_there_is_room(entry, args)
+    if not usage:
+        return exit_code
+    record = {"exit_code": exit_code, "started": started, "ended": time.time(), **usage.stop()}
+    try:
         _leave_record(args.exit_records, entry["task_id"], record)
+    except Unreachable as error:
+        how = f"ended with exit code {exit_code}" if exit_code else "ended well"
+        _say(f"{error} (the command {how})")
+        # An exit code is all that is left to tell it by. Outputs are not believed of a full disk.
+        if is_full(error):
+            return DISK_FULL
+        return UNREACHABLE if exit_code else 0
     return exit_code
+
+
+def _run_where_there_is_room(entry: dict[str, Any], args: argparse.Namespace) -> int:
+    try:
+        if args.nodes:
+            return _run_on_nodes(entry, args)
+        if args.allocation:
+            return _run_in_allocation(entry, args)
+        return _run(entry, args.scratch)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _say(f"no room for the task's directory: {error}")
+        return DISK_FULL
+
+
+def _say(line: str) -> None:
+    # Past Python's own buffers: the log may be on a full disk, which would be an exit code of its own.
+    with contextlib.suppress(OSError):
+        os.write(2, f"takeda-worker: {line}\n".encode())
 
 
 def _parse() -> argparse.Namespace:

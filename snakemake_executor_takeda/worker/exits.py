@@ -16,6 +16,9 @@ NODES_UNFIT: Final = 93
 NO_MODULES: Final = 94
 """The job script could not load environment modules."""
 UNREACHABLE: Final = 95
-"""The worker could not read what the run left for it, or could not leave its record."""
+"""The worker could not read what the run left for it, or could not leave the record of a failure."""
 ALREADY_STARTED: Final = 96
 """Another process does the task, or has done it."""
+DISK_FULL: Final = 97
+"""There was no room for the task's directory; or, where there is no record, for that, however the task
+ended."""

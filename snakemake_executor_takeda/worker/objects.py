@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.backends.aws import split_s3_uri
+from snakemake_executor_takeda.full_disks import is_full
 from snakemake_executor_takeda.worker import credentials
 
 _METADATA = ("/latest/api/token", "/latest/meta-data/", "169.254.170.")
@@ -20,6 +21,11 @@ _LONGEST_REASON = 300
 class Unreachable(Exception):
     """Something that the run left for this node, or wants of it, is out of reach; one line on what and
     why."""
+
+    def __init__(self, message: str, *, for_space: bool = False) -> None:
+        """`for_space`: there is no room for it."""
+        super().__init__(message)
+        self.for_space = for_space
 
 
 def read_range(location: str, start: int, end: int) -> bytes:
@@ -58,8 +64,12 @@ def write(location: str, content: bytes) -> None:
         path = Path(location)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def _read(location: str) -> bytes:
@@ -102,7 +112,8 @@ def _readable(verb: str, location: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise Unreachable(
-            f"cannot {verb} {location}: {error.strerror or _first_line(error)}"
+            f"cannot {verb} {location}: {error.strerror or _first_line(error)}",
+            for_space=is_full(error),
         ) from None
     except Exception as error:
         if not _is_of_storage(error):

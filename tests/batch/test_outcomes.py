@@ -9,6 +9,7 @@ from snakemake_executor_takeda.backends.batch.console import Console
 from snakemake_executor_takeda.backends.batch.outcomes import given_up, outcome_of, with_log
 from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.values import FailureKind, Outcome
+from snakemake_executor_takeda.worker.exits import DISK_FULL
 
 EXITED = "Essential container in task exited"
 OOM = "OutOfMemoryError: Container killed due to memory usage"
@@ -81,6 +82,14 @@ def outcome(detail, capacity="spot"):
 )
 def test_kind(detail, kind):
     assert outcome(detail).kind == kind
+
+
+def test_no_room_for_a_tasks_directory_is_told_and_may_be_repeated():
+    found = outcome(failed(EXITED, exit_code=DISK_FULL, **RAN))
+    assert found.kind == FailureKind.LOST
+    assert not found.permanent
+    assert found.reason == f"no space left for the task's directory: {EXITED}"
+    assert "more disk" in found.advice
 
 
 def test_a_host_that_goes_away_on_demand_was_no_spot_reclaim():

@@ -10,12 +10,18 @@ from snakemake_executor_takeda.backends.slurm.states import (
     RUNNING,
     WAITING,
     Doubt,
+    Place,
     Verdict,
     hopeless,
     verdict_of,
 )
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape
-from snakemake_executor_takeda.worker.exits import NO_MODULES, NODE_LOST, NODES_UNFIT, UNREACHABLE
+from snakemake_executor_takeda.worker.exits import (
+    NO_MODULES,
+    NODE_LOST,
+    NODES_UNFIT,
+    UNREACHABLE,
+)
 
 TASK = submission().tasks[0]
 SPOT_TASK = submission(on=target("spot")).tasks[0]
@@ -216,7 +222,7 @@ def test_a_worker_that_left_no_record_says_by_its_code_what_was_missing(code, re
 
 def test_from_afar_the_question_is_of_s3():
     outcome = verdict_of(
-        TASK, sighting("FAILED", exit_code=1), None, seen_by="can they read s3://b/run"
+        TASK, sighting("FAILED", exit_code=1), None, Place("s3://b/run", "can they read s3://b/run")
     ).outcome
     assert "can they read s3://b/run?" in outcome.advice
     assert "directory" not in outcome.advice

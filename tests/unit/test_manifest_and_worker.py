@@ -1,5 +1,6 @@
 """The manifest finds each child its entry; the worker runs it and tells the truth about it."""
 
+import errno
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import pytest
 
 from snakemake_executor_takeda.backends.base import RunContext
 from snakemake_executor_takeda.values import JobSpec, Shape, Submission, Target, Task
+from snakemake_executor_takeda.worker.exits import DISK_FULL, UNREACHABLE
 from snakemake_executor_takeda.worker.manifest import encode_manifest, read_entry
 
 TARGET = Target("t", "local")
@@ -89,6 +91,72 @@ def test_the_exit_record_and_the_exit_status_agree(tmp_path, script, code):
     record = json.loads((tmp_path / "exits" / "run-t0.json").read_text())
     assert result.returncode == record["exit_code"] == code
     assert record["ended"] >= record["started"] > 0
+
+
+FAILING_WRITES = """
+import os, pathlib
+def fail(self, content):
+    self.touch()
+    raise OSError({errno}, os.strerror({errno}), str(self))
+pathlib.Path.write_bytes = fail
+"""
+
+
+@pytest.mark.parametrize("log", ["log", "/dev/full"])
+@pytest.mark.parametrize(
+    ("fault", "script", "code"),
+    [
+        (errno.ENOSPC, "exit 0", DISK_FULL),
+        (errno.EDQUOT, "exit 0", DISK_FULL),
+        (errno.ENOSPC, "exit 7", DISK_FULL),
+        # It ended well, and outputs are believed: only nobody can read how long it took.
+        (errno.EACCES, "exit 0", 0),
+        (errno.EACCES, "exit 7", UNREACHABLE),
+    ],
+)
+def test_without_a_record_the_exit_status_tells_the_end(tmp_path, log, fault, script, code):
+    manifest = tmp_path / "manifest"
+    manifest.write_bytes(encode_manifest(submission(["/bin/sh", "-c", script]), context(tmp_path)))
+    (tmp_path / "sitecustomize.py").write_text(FAILING_WRITES.format(errno=fault))
+    exits = tmp_path / "exits"
+    command = [sys.executable, "-m", "snakemake_executor_takeda.worker"]
+    command += ["--manifest", str(manifest), "--exit-records", str(exits)]
+    path = os.pathsep.join(sys.path)
+    with (tmp_path / log).open("w") as output:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{path}"},
+            stdout=output,
+            stderr=output,
+            check=False,
+        )
+    assert done.returncode == code
+    assert list(exits.iterdir()) == [], "nothing half written is left"
+    if log == "log":
+        said = (tmp_path / log).read_text()
+        assert f"cannot write {exits}/run-t0.json: {os.strerror(fault)}" in said
+        assert ("the command ended well" in said) == (script == "exit 0")
+
+
+def test_no_room_for_the_tasks_directory_is_a_full_disk_and_is_recorded(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, tempfile\n"
+        "def fail(prefix, dir):\n"
+        f"    raise OSError({errno.ENOSPC}, 'No space left on device', dir)\n"
+        "tempfile.mkdtemp = fail\n"
+    )
+    manifest = encode_manifest(
+        submission(["true"]), context(tmp_path, sources=str(tmp_path / "none"))
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    place = ["--exit-records", str(tmp_path / "exits"), "--scratch", str(tmp_path / "scratch")]
+    result = work(manifest, tmp_path, *place, PYTHONPATH=path)
+    assert result.returncode == DISK_FULL
+    assert f"no room for the task's directory: [Errno 28] No space left on device: '{tmp_path}" in (
+        result.stderr
+    )
+    record = json.loads((tmp_path / "exits" / "run-t0.json").read_text())
+    assert record["exit_code"] == DISK_FULL
 
 
 def test_sources_are_unpacked_into_a_directory_of_the_tasks_own(tmp_path):

@@ -1,5 +1,8 @@
 """A lane gives every task exactly one end, whatever its backend throws."""
 
+import contextlib
+import errno
+import sqlite3
 import threading
 from collections import Counter
 
@@ -143,6 +146,41 @@ def test_a_refused_submission_fails_its_own_tasks_only(run, error, kind):
     failed = {task for task, outcome in listener.outcomes.items() if not outcome.succeeded}
     assert failed == {"s1-t0", "s1-t1"}
     assert listener.outcomes["s1-t0"].kind == kind
+
+
+def full_ledger():
+    """What SQLite throws where there is no room."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.execute("pragma max_page_count = 2")
+        db.execute("create table one (text)")
+        with pytest.raises(sqlite3.OperationalError) as caught:
+            db.execute("insert into one values (zeroblob(1000000))")
+    return caught.value
+
+
+@pytest.mark.parametrize("error", [full_ledger(), OSError(errno.EDQUOT, "Disk quota exceeded")])
+def test_what_a_full_disk_kept_from_being_written_down_is_not_sent_and_may_be_again(
+    run, error, monkeypatch
+):
+    class Sending(Fake):
+        sent = False
+
+        def submit(self, one):
+            self.sent = True
+            return super().submit(one)
+
+    def intended(one):
+        raise error
+
+    backend = Sending()
+    lane, listener = run(backend)
+    monkeypatch.setattr(listener, "intended", intended)
+    lane.submit(submission(1, tasks=1))
+    listener.wait_for(1)
+    (outcome,) = listener.outcomes.values()
+    assert outcome.kind == FailureKind.LOST
+    assert "below .snakemake/takeda" in outcome.reason
+    assert not backend.sent
 
 
 def test_a_delayed_submission_is_sent_again_while_others_are_watched(run):

@@ -14,6 +14,7 @@ from typing import Any
 from snakemake_executor_takeda.backends.batch.console import Console
 from snakemake_executor_takeda.backends.batch.diagnosis import advice_on
 from snakemake_executor_takeda.values import FailureKind, Outcome
+from snakemake_executor_takeda.worker.exits import DISK_FULL
 
 _TIMEOUT = re.compile(r"attempt duration exceeded timeout", re.I)
 _HOST_GONE = re.compile(r"\bHost EC2\b.{0,60}\bterminated", re.I)
@@ -78,6 +79,8 @@ def outcome_of(
             return Outcome(**common, detail=facts(detail))
         reason = f"the container exited well, but the kernel killed a process in it: {reason}"
     kind = failure_kind(detail, capacity)
+    if kind == FailureKind.LOST:
+        reason = f"no space left for the task's directory: {reason}"
     return Outcome(
         kind,
         reason=reason,
@@ -114,6 +117,8 @@ def failure_kind(detail: Mapping[str, Any], capacity: str | None) -> FailureKind
         return FailureKind.CONFIGURATION
     if _NODE.search(words) or _NEVER_STARTED.search(words):
         return FailureKind.NODE_FAILURE
+    if code == DISK_FULL:
+        return FailureKind.LOST
     if code or _ended_from_outside(detail):
         return FailureKind.USER
     never_ran = not detail.get("startedAt") and not detail.get("attempts")
@@ -230,6 +235,11 @@ def _advice(kind: FailureKind, reason: str, detail: Mapping[str, Any]) -> str:
         )
     if kind == FailureKind.CONFIGURATION:
         return _mending(reason)
+    if kind == FailureKind.LOST:
+        return (
+            "give the instances (on Fargate the rule, by `disk_mb`) more disk, or name another "
+            "`scratch` in the target"
+        )
     return _ADVICE.get(kind, "")
 
 

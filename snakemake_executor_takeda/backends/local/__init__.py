@@ -19,6 +19,7 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict, Field
 
 from snakemake_executor_takeda.backends.base import RunContext
+from snakemake_executor_takeda.full_disks import is_full, no_space
 from snakemake_executor_takeda.processes import Start, claim, start_of
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -34,7 +35,7 @@ from snakemake_executor_takeda.values import (
     Task,
     Update,
 )
-from snakemake_executor_takeda.worker.exits import ALREADY_STARTED
+from snakemake_executor_takeda.worker.exits import ALREADY_STARTED, DISK_FULL
 from snakemake_executor_takeda.worker.manifest import encode_manifest
 from snakemake_executor_takeda.worker.objects import write
 
@@ -162,7 +163,8 @@ class LocalBackend:
                 self._start(submission, index)
             except OSError as error:
                 reason = f"its process could not be started: {error}"
-                yield Update(task.task_id, Outcome(FailureKind.NODE_FAILURE, reason=reason))
+                kind = FailureKind.LOST if is_full(error) else FailureKind.NODE_FAILURE
+                yield Update(task.task_id, Outcome(kind, reason=reason))
             else:
                 yield Update(task.task_id)
 
@@ -227,9 +229,14 @@ class LocalBackend:
             lines = log.read_text(errors="replace").splitlines()
         except OSError as error:
             lines = [f"(its log cannot be read: {error})"]
+        is_full = code == DISK_FULL
         return Outcome(
-            FailureKind.USER,
-            reason="the command failed",
+            FailureKind.LOST if is_full else FailureKind.USER,
+            reason=no_space(
+                str(self._context.state_dir), "it could not be written down how it ended"
+            )
+            if is_full
+            else "the command failed",
             exit_code=code if code > 0 else 128 - code,
             log_tail=tuple(lines[-LOG_TAIL_LINES:]),
             log_location=str(log),

@@ -25,6 +25,7 @@ from snakemake_executor_takeda.backends.slurm.records import (
     parse_record,
 )
 from snakemake_executor_takeda.backends.slurm.request import submission_environment
+from snakemake_executor_takeda.backends.slurm.states import Place
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ class S3Records:
     def __init__(self, s3: Any, uri: str) -> None:
         self._s3 = s3
         self._bucket, self._prefix = aws.split_s3_uri(f"{uri}/")
-        self.seen_by = f"can they read {uri.rpartition('/')[0]}"
+        prefix = uri.rpartition("/")[0]
+        self.place = Place(prefix, f"can they read {prefix}")
         self._known: dict[str, ExitRecord] = {}
         self._is_silent = False
 

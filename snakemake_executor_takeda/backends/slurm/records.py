@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
-from snakemake_executor_takeda.backends.slurm.states import SEES_DIRECTORY
+from snakemake_executor_takeda.backends.slurm.states import Place
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
@@ -47,8 +47,7 @@ class Records(Protocol):
 
     shows_logs: bool
     """Whether the logs themselves can be read from here."""
-    seen_by: str
-    """What nodes must be able to do to take up a task, as a question."""
+    place: Place
 
     def names(self) -> set[str]:
         """Ids of the tasks whose record is there."""
@@ -64,10 +63,10 @@ class ExitRecords:
     """The folder where workers leave a file for each task."""
 
     shows_logs = True
-    seen_by = SEES_DIRECTORY
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.place = Place(str(folder.parent))
         self._files: set[str] = set()
         self._names: set[str] = set()
 

@@ -10,8 +10,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from snakemake_executor_takeda.full_disks import no_space
 from snakemake_executor_takeda.values import FailureKind, Outcome
-from snakemake_executor_takeda.worker.exits import NO_MODULES, NODE_LOST, NODES_UNFIT, UNREACHABLE
+from snakemake_executor_takeda.worker.exits import (
+    DISK_FULL,
+    NO_MODULES,
+    NODE_LOST,
+    NODES_UNFIT,
+    UNREACHABLE,
+)
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.answers import Sighting
@@ -81,11 +88,27 @@ _OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
         "a node of the job is not what the target says",
         "The log names the node and what to change.",
     ),
+    DISK_FULL: (
+        FailureKind.LOST,
+        "no space was left on the node for the task's directory",
+        "The log names the path: free space there, or name another `scratch` in the target.",
+    ),
 }
 """Exit codes of the worker's own → kind, reason, advice."""
 _NOT_STARTED = frozenset({126, 127})
 """A shell's codes for a program that is not there, or is none."""
-SEES_DIRECTORY = "do they see the run's directory"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tasks of a run leave their records."""
+
+    name: str
+    seen_by: str = "do they see the run's directory"
+    """What nodes must be able to do to take up a task, as a question."""
+
+
+RUNS_DIRECTORY = Place("the run's directory")
 
 
 class Doubt(StrEnum):
@@ -116,13 +139,10 @@ def verdict_of(
     task: Task,
     sighting: Sighting | None,
     record: ExitRecord | None,
-    seen_by: str = SEES_DIRECTORY,
+    place: Place = RUNS_DIRECTORY,
 ) -> Verdict | None:
-    """None while the task goes on, and for one of which nothing is seen.
-
-    `seen_by`: what nodes must be able to do to take up a task, as a question.
-    """
-    if outcome := outcome_of(task, sighting, record, seen_by):
+    """None while the task goes on, and for one of which nothing is seen."""
+    if outcome := outcome_of(task, sighting, record, place):
         return Verdict(outcome, None if record else Doubt.UNRECORDED)
     if record is None or (sighting and sighting.state in AGAIN):
         return None
@@ -153,7 +173,7 @@ def outcome_of(
     task: Task,
     sighting: Sighting | None,
     record: ExitRecord | None,
-    seen_by: str = SEES_DIRECTORY,
+    place: Place = RUNS_DIRECTORY,
 ) -> Outcome | None:
     """How the task ended, without its log; None while it goes on, or while it isn't known.
 
@@ -170,7 +190,7 @@ def outcome_of(
     if sighting.state == "COMPLETED":
         return Outcome(exit_code=0, wall_seconds=wall)
     if sighting.state == "FAILED":
-        return _failed_unrecorded(task, sighting, seen_by)
+        return _failed_unrecorded(task, sighting, place)
     kind = _FAILURES[sighting.state]
     if kind == FailureKind.NODE_FAILURE and _is_spot(task):
         kind = FailureKind.INTERRUPTED
@@ -213,18 +233,21 @@ def _ended_by_worker(task: Task, record: ExitRecord, said: str) -> Outcome:
     return Outcome(kind, reason, record.exit_code, advice=advice, wall_seconds=record.wall_seconds)
 
 
-def _failed_unrecorded(task: Task, sighting: Sighting, seen_by: str) -> Outcome:
+def _failed_unrecorded(task: Task, sighting: Sighting, place: Place) -> Outcome:
     code, wall = sighting.exit_code, sighting.wall_seconds
+    if code == DISK_FULL:
+        reason = no_space(place.name, "it could not be written down how the task ended")
+        return Outcome(FailureKind.LOST, f"{_reason(sighting)}: {reason}", code, wall_seconds=wall)
     if code == _KILLED:
         kind = FailureKind.OUT_OF_MEMORY
         reason = f"{_reason(sighting)}: all of it was killed (SIGKILL), often for lack of memory"
         return Outcome(kind, reason, code, advice=_advice(kind, task), wall_seconds=wall)
-    what, advice = _lacking(task, code, seen_by)
+    what, advice = _lacking(task, code, place)
     reason = f"{_reason(sighting)}: {what}"
     return Outcome(FailureKind.CONFIGURATION, reason, code, advice=advice, wall_seconds=wall)
 
 
-def _lacking(task: Task, code: int | None, seen_by: str) -> tuple[str, str]:
+def _lacking(task: Task, code: int | None, place: Place) -> tuple[str, str]:
     """What kept the worker from its work, and what to do."""
     options: SlurmOptions = task.target.options
     if code == NO_MODULES:
@@ -237,7 +260,7 @@ def _lacking(task: Task, code: int | None, seen_by: str) -> tuple[str, str]:
     if code == UNREACHABLE:
         return (
             "the worker could not reach what the run left for it",
-            f"The log says why. Do the nodes have credentials, and {seen_by}?",
+            f"The log says why. Do the nodes have credentials, and {place.seen_by}?",
         )
     if code in _NOT_STARTED:
         return (
@@ -247,7 +270,7 @@ def _lacking(task: Task, code: int | None, seen_by: str) -> tuple[str, str]:
         )
     return (
         "the worker ended without leaving a record",
-        f"See the log. Do the nodes have the `python` of the target, with this package, and {seen_by}?",
+        f"See the log. Do the nodes have the `python` of the target, with this package, and {place.seen_by}?",
     )
 
 

@@ -352,7 +352,7 @@ class Watcher:
             record = None
         if sighting is not None and sighting.state in states.RUNNING and not is_partial:
             self._cancelled.pop(task_id, None)
-        verdict = states.verdict_of(one.task, sighting, record, self._records.seen_by)
+        verdict = states.verdict_of(one.task, sighting, record, self._records.place)
         if verdict is not None:
             ends_by_us = sighting is None or sighting.state in ("COMPLETING", "CANCELLED")
             if ends_by_us and task_id in self._cancelled and not verdict.outcome.succeeded:
@@ -484,7 +484,7 @@ class Watcher:
     ) -> Outcome | None:
         if sighting.nodes:
             self._nodes[one.task.task_id] = sighting.nodes
-        verdict = states.verdict_of(one.task, sighting, record, self._records.seen_by)
+        verdict = states.verdict_of(one.task, sighting, record, self._records.place)
         return verdict.outcome if verdict else None
 
     def _lost(self, one: _Open) -> Outcome:
