@@ -496,6 +496,22 @@ def last_run(path: Path) -> KnownRun | None:
     return KnownRun(*(*row[:-1], json.loads(row[-1] or "{}"))) if row else None
 
 
+def knows_run(path: Path, run_id: object) -> bool:
+    """Whether a ledger, which is there, has this run; read only."""
+    with readable_damage(path), closing(read_only(path)) as db:
+        return bool(db.execute("select 1 from run where run_id = ?", (run_id,)).fetchone())
+
+
+def knows_submission(path: Path, run_id: str, external_id: str) -> bool:
+    """Whether a run has this submission, or one whose answer is not written down; read only."""
+    with readable_damage(path), closing(read_only(path)) as db:
+        found = db.execute(
+            "select 1 from submission where run_id = ? and (external_id = ? or state = 'intent')",
+            (run_id, external_id),
+        )
+        return bool(found.fetchone())
+
+
 @dataclass(frozen=True)
 class LastSent:
     """The last task that was sent for a job."""

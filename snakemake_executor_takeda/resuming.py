@@ -14,14 +14,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from snakemake_executor_takeda.ledger import Ended, KnownRun, last_run
+from snakemake_executor_takeda.ledger import (
+    Ended,
+    KnownRun,
+    knows_run,
+    knows_submission,
+    last_run,
+)
 from snakemake_executor_takeda.retrying import History
 from snakemake_executor_takeda.values import Accepted, Outcome, Remembered, TakedaError, Task
 
 CLOCKS_APART_SECONDS = 5.0
 """A file that is younger than the submission that reads it, by more than this, has changed since."""
+
+LOOKED_AT_BYTES = 1 << 18
+"""Of the end of an event log, at each start."""
 
 
 @dataclass
@@ -123,20 +132,66 @@ def unfinished_run(ledger: Path, workdir: Path) -> KnownRun | None:
     """The run that the next controller of this directory goes on with, if there is one. Raises TakedaError
     where it may not."""
     known = last_run(ledger)
-    if known is None:
-        check_nothing_is_lost(ledger)
+    check_nothing_is_lost(ledger, known)
     if known is None or not known.is_unfinished:
         return None
     check_is_free(known, workdir)
     return known
 
 
-def check_nothing_is_lost(ledger: Path) -> None:
-    """Raises TakedaError where there is no ledger, but the event log tells of a run without an end."""
+def check_nothing_is_lost(ledger: Path, known: KnownRun | None) -> None:
+    """Raises TakedaError where the ledger, whose newest run is given, is gone or lacks what the event log
+    tells of a run without an end: the log is written after it. A ledger that was copied without its -wal
+    file lacks what was written last, or all."""
     events = ledger.with_name("events.jsonl")
-    if ledger.exists() or not events.is_file():
+    if not events.is_file():
         return
-    run_id, last = None, ""
+    last = _last_events(events)
+    if known is None or (last and not knows_run(ledger, last[-1].get("run_id"))):
+        run_id, status = _last_run_told(events)
+        if run_id is not None and status not in ("ended", "cancelled"):
+            raise TakedaError(_lost(ledger, f"run {run_id}, of which {events} tells, did not end"))
+    elif known.is_unfinished:
+        told = next(
+            (one["detail"].get("submission") for one in reversed(last) if _sent_by(known, one)), ""
+        )
+        if told and not knows_submission(ledger, known.run_id, told):
+            raise TakedaError(_lost(ledger, f"run {known.run_id} has also sent {told}"))
+
+
+def _sent_by(known: KnownRun, event: dict[str, Any]) -> bool:
+    return event.get("event") == "submitted" and event.get("run_id") == known.run_id
+
+
+def _lost(ledger: Path, why: str) -> str:
+    what = "lacks what was written last" if ledger.exists() else "is gone"
+    beside = f"{ledger.name}-wal and {ledger.name}-shm"
+    return (
+        f"the ledger {ledger} {what}, and {why}: its jobs may still run, and would run twice. Put the "
+        f"ledger back, or copy it again, with the files {beside} where they are there; or look in the "
+        "services for jobs whose names begin with `takeda-`, end them, and move "
+        f"{ledger.parent} away to start anew"
+    )
+
+
+def _last_events(events: Path) -> list[dict[str, Any]]:
+    """Those in the last part of an event log."""
+    with events.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - LOOKED_AT_BYTES))
+        lines = file.read().splitlines()
+    found = []
+    for line in lines:
+        with suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                found.append(event)
+    return found
+
+
+def _last_run_told(events: Path) -> tuple[str | None, str]:
+    """The last run of an event log, and how it ended, if it did."""
+    run_id, status = None, ""
     with events.open("rb") as lines:
         for line in lines:
             # Two of a run; the others need not be read as JSON.
@@ -144,16 +199,9 @@ def check_nothing_is_lost(ledger: Path) -> None:
                 continue
             with suppress(ValueError, KeyError, TypeError):
                 event = json.loads(line)
+                status = "began" if event["event"] == "run" else str(event["detail"]["status"])
                 run_id = event["run_id"]
-                last = "began" if event["event"] == "run" else str(event["detail"]["status"])
-    if run_id is None or last in ("ended", "cancelled", ""):
-        return
-    raise TakedaError(
-        f"the ledger {ledger} is gone, and run {run_id}, of which {events} tells, did not end: its jobs may "
-        "still run, and would run twice. Put the ledger back (with the files whose names begin with "
-        f"{ledger.name}-); or look in the services for jobs whose names begin with `takeda-`, end them, and "
-        f"move {ledger.parent} away to start anew"
-    )
+    return run_id, status
 
 
 def check_is_free(known: KnownRun, workdir: Path) -> None:

@@ -59,6 +59,7 @@ def known_run(directory: Path) -> KnownRun:
     """The newest run of a working directory. Raises NoLedger, or TakedaError where the ledger cannot be
     read."""
     from snakemake_executor_takeda.ledger import last_run
+    from snakemake_executor_takeda.resuming import check_nothing_is_lost
 
     ledger = directory / STATE / "ledger.sqlite"
     if not ledger.is_file():
@@ -68,6 +69,7 @@ def known_run(directory: Path) -> KnownRun:
         )
     try:
         known = last_run(ledger)
+        check_nothing_is_lost(ledger, known)
     except sqlite3.Error as error:
         raise TakedaError(f"cannot read {ledger}: {error}") from error
     if known is None:

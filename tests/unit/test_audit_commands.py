@@ -110,6 +110,35 @@ def test_what_was_done_to_a_log_is_told(project, capsys):
     assert takeda(capsys, "verify", "--head", head)[0] == 1
 
 
+# Root may write whatever the modes say: without this capability it may not (prctl(2), capabilities(7)).
+NO_RIGHTS_OF_ROOT = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(24, 1)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_log_that_lies_where_nobody_may_write_is_looked_at_with_its_ledger(project):
+    """As on a disk that is mounted read-only, where SQLite cannot make its files beside the ledger."""
+    state = project / ".snakemake/takeda"
+    takeda = Path(sys.executable).with_name("takeda")
+    command = [sys.executable, "-c", NO_RIGHTS_OF_ROOT, takeda, "audit", "verify"]
+    for path in (*state.iterdir(), state):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        done = [subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)]
+        assert not list(state.glob("ledger.sqlite-*"))
+        # Only the ledger knows that a line is gone at the end.
+        log = state / "events.jsonl"
+        log.chmod(0o644)
+        log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+        done += [subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)]
+    finally:
+        state.chmod(0o755)
+    assert done[0].returncode == 0, done[0].stdout + done[0].stderr
+    assert done[1].returncode == 1, done[1].stdout + done[1].stderr
+
+
 def test_a_ledger_that_is_none_is_told(project, capsys):
     (project / ".snakemake/takeda/ledger.sqlite").write_bytes(b"no database" * 1000)
     status, said = takeda(capsys, "verify")

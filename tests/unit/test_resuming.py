@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -392,3 +394,46 @@ def test_a_ledger_that_is_gone_is_missed_where_a_run_did_not_end(tmp_path):
         events.write_text(event("run") + event("placed") + end)
         with pytest.raises(TakedaError, match=f"is gone, and run {RUN}.* would run twice"):
             unfinished_run(ledger, tmp_path)
+
+
+@pytest.mark.parametrize("is_checkpointed", [False, True])
+def test_a_ledger_that_was_copied_without_its_wal_is_told(tmp_path, path, ledger, is_checkpointed):
+    ledger.begin(tmp_path, tmp_path / "state", None)
+    lines = event("run")
+    for number in (1, 2):
+        one = submission(number, task(number))
+        ledger.intend(one)
+        ledger.accept(one, Accepted(f"id{number}", {}))
+        told = {"event": "submitted", "run_id": RUN, "detail": {"submission": f"id{number}"}}
+        lines += json.dumps(told) + "\n"
+        if is_checkpointed and number == 1:
+            ledger._db.execute("pragma wal_checkpoint(truncate)")
+    path.with_name("events.jsonl").write_text(lines)
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    for folder, names in (whole, ("ledger.sqlite", "ledger.sqlite-wal")), (half, [path.name]):
+        folder.mkdir()
+        for name in (*names, "events.jsonl"):
+            shutil.copy(tmp_path / name, folder)
+    assert unfinished_run(whole / path.name, tmp_path).run_id == RUN
+    assert bool(last_run(half / path.name)) is is_checkpointed
+    with pytest.raises(
+        TakedaError, match=r"lacks what was written last, and run .*ledger\.sqlite-wal"
+    ):
+        unfinished_run(half / path.name, tmp_path)
+    # Where an answer could not be written down, the log may have it and the ledger not.
+    if is_checkpointed:
+        with closing(sqlite3.connect(half / path.name)) as db, db:
+            db.execute("update submission set state = 'intent', external_id = null")
+        assert unfinished_run(half / path.name, tmp_path).run_id == RUN
+
+
+def test_a_run_that_only_the_event_log_knows_is_missed(tmp_path, path, ledger):
+    ledger.begin(tmp_path, tmp_path / "state", None)
+    ledger.finish("ended")
+    events = path.with_name("events.jsonl")
+    later = event("run").replace(RUN, "later")
+    events.write_text(event("run") + event("run_end", "ended") + later)
+    with pytest.raises(TakedaError, match="lacks what was written last, and run later"):
+        unfinished_run(path, tmp_path)
+    events.write_text(events.read_text() + event("run_end", "cancelled").replace(RUN, "later"))
+    assert unfinished_run(path, tmp_path) is None
