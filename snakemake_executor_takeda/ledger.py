@@ -281,7 +281,8 @@ class Ledger:
         """How jobs of this run have failed, by identity."""
         with self._lock:
             rows = self._db.execute(
-                "select t.identity, t.attempt, s.target, t.kind, t.reason, t.external_id "
+                "select t.identity, t.attempt, s.target, t.kind, t.reason, t.external_id, "
+                "json_extract(s.asked, '$.shape.mem_mb') "
                 "from submission s join task t using (submission_id) "
                 "where s.run_id = ? and t.state = 'failed' and t.identity is not null "
                 "order by t.identity, t.ended_at, t.rowid",

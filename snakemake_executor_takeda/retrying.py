@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from snakemake_executor_takeda.values import FailureKind, Outcome, RetryRules, Target
@@ -36,6 +36,11 @@ _PAUSED: Mapping[FailureKind, tuple[str, Callable[[RetryRules], int], float]] = 
 """In words, the budget, and the first pause in seconds. The budget's word in a policy is the kind's."""
 
 
+Row = tuple[int, str, str | None, str | None, str | None, int | None]
+"""A task of a ledger that failed: Snakemake's attempt, target, kind, reason, external id, memory asked for
+in MB."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """How one task of a job ended."""
@@ -46,6 +51,8 @@ class Failure:
     """The service's words in one line, shortened."""
     external_id: str | None = None
     """What a person would look up; None where the service refused it."""
+    mem_mb: int | None = field(default=None, compare=False)
+    """Memory that it had asked for, where a ledger tells it."""
 
     @property
     def line(self) -> str:
@@ -61,15 +68,14 @@ class History:
     failures: tuple[Failure, ...] = ()
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[int, str, str | None, str | None, str | None]]) -> History:
-        """From a ledger's failed tasks of one job, oldest first, each as (Snakemake's attempt, target,
-        kind, reason, external id).
+    def of(cls, rows: Iterable[Row]) -> History:
+        """From a ledger's failed tasks of one job, oldest first.
 
         A row without a kind is passed over: that task was cancelled, or never sent. What was reported
         does not count: a failure of an earlier attempt, or of a kind that always is, and all before it.
         """
         history, last_attempt = cls(), None
-        for attempt, target, kind, reason, external_id in rows:
+        for attempt, target, kind, reason, external_id, mem_mb in rows:
             if kind is None:
                 continue
             if attempt != last_attempt:
@@ -78,15 +84,19 @@ class History:
                 history = cls()
             else:
                 outcome = Outcome(FailureKind(kind), reason or "")
-                history = history.with_failure(target, outcome, external_id)
+                history = history.with_failure(target, outcome, external_id, mem_mb)
         return history
 
     def with_failure(
-        self, target: str, outcome: Outcome, external_id: str | None = None
+        self,
+        target: str,
+        outcome: Outcome,
+        external_id: str | None = None,
+        mem_mb: int | None = None,
     ) -> History:
         """The same, and this failure on the target of this name."""
         assert outcome.kind is not None, "a success is no failure"
-        failure = Failure(target, outcome.kind, _in_short(outcome.reason), external_id)
+        failure = Failure(target, outcome.kind, _in_short(outcome.reason), external_id, mem_mb)
         return replace(self, failures=(*self.failures, failure))
 
     @property
@@ -165,6 +175,23 @@ def next_step(
     if history.total >= rules.total:
         return Report(f"it was sent {_times(rules.total)}, as often as `total` of `retry` allows")
     return replace(step, delay_seconds=_scattered(step.delay_seconds, jitter()))
+
+
+def memory_to_ask(
+    history: History, targets: Mapping[str, Target], mem_mb: int | None
+) -> int | None:
+    """Memory in MB that a job with this history, out of a ledger, goes on with after it ran out of memory:
+    what it had asked for last, or would have next. None where its own `mem_mb` is as much, and where its
+    budget was spent, so that Snakemake had heard of it."""
+    if mem_mb is None or not any(one.kind == FailureKind.OUT_OF_MEMORY for one in history.failures):
+        return None
+    last = history.failures[-1]
+    asked = last.mem_mb
+    if last.kind == FailureKind.OUT_OF_MEMORY:
+        target = targets.get(last.target)
+        step = _with_more_memory(target, history, asked) if target else Report()
+        asked = step.mem_mb if isinstance(step, Resubmit) else None
+    return asked if asked and asked > mem_mb else None
 
 
 def _repeated(kind: FailureKind, target: Target, history: History) -> Report | Resubmit:

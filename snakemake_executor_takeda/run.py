@@ -33,7 +33,7 @@ from snakemake_executor_takeda.outputs import MISSING
 from snakemake_executor_takeda.reporting.failures import failure_text
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.resuming import ControllerLock, unfinished_run
-from snakemake_executor_takeda.retrying import Resubmit, next_step
+from snakemake_executor_takeda.retrying import Resubmit, memory_to_ask, next_step
 from snakemake_executor_takeda.takeover import Takeover
 from snakemake_executor_takeda.values import (
     Accepted,
@@ -124,7 +124,10 @@ class Run:
                 self._executor.report_job_error(SubmittedJobInfo(job), msg=f"{message}\n")
                 continue
             open_job = OpenJob(job, item, about(spec))
-            open_job.history = self._takeover.history(spec.identity) or open_job.history
+            if history := self._takeover.history(spec.identity):
+                open_job.history = history
+                if more := memory_to_ask(history, self._targets, spec.shape.mem_mb):
+                    open_job.ready = item = _with_memory(item, more)
             self._open.add(open_job)
             try:
                 is_under_way = self._takeover.takes(open_job)

@@ -284,6 +284,7 @@ def test_failures_of_a_job_are_its_history_whichever_task_they_were_of(ledger):
         FailureKind.OUT_OF_MEMORY,
     ]
     assert [one.target for one in history.failures] == ["here", "here"]
+    assert [one.mem_mb for one in history.failures] == [SHAPE.mem_mb] * 2
 
 
 def test_numbers_go_on_by_number_not_by_text(ledger):

@@ -12,6 +12,7 @@ from snakemake_executor_takeda.retrying import (
     History,
     Report,
     Resubmit,
+    memory_to_ask,
     next_step,
 )
 from snakemake_executor_takeda.values import FailureKind, Outcome, RetryRules, Target
@@ -291,19 +292,19 @@ def test_a_history_is_told_in_lines_like_ones_together():
 
 
 def test_a_history_is_made_of_a_ledgers_rows():
-    lost = (1, "spot", "interrupted", "gone", "j:1")
+    lost = (1, "spot", "interrupted", "gone", "j:1", 1000)
     one = Failure("spot", K.INTERRUPTED, "gone", "j:1")
     assert History.of([]) == History()
     assert History.of([lost, lost]) == History((one, one))
-    never_sent = (1, "spot", None, "it had not reached the service", None)
+    never_sent = (1, "spot", None, "it had not reached the service", None, 1000)
     assert History.of([lost, never_sent]) == History((one,))
-    refused = (1, "spot", "no_capacity", None, None)
+    refused = (1, "spot", "no_capacity", None, None, None)
     assert History.of([lost, refused]).failures[1] == Failure("spot", K.NO_CAPACITY)
 
 
 def test_what_was_reported_is_no_part_of_the_history():
     def row(attempt, kind):
-        return attempt, "spot", kind, "", None
+        return attempt, "spot", kind, "", None, None
 
     first = [row(1, "interrupted"), row(1, "lost")]
     assert History.of([*first, row(2, "image")]).failures == (Failure("spot", K.IMAGE),)
@@ -321,6 +322,53 @@ def test_a_history_from_a_ledger_decides_as_the_one_of_before(seed):
     for number in range(chance.randint(0, 12)):
         name, kind = chance.choice(["a", "b"]), chance.choice(repeated)
         told = told.with_failure(name, Outcome(kind, f"r{number}"), f"j:{number}")
-        rows.append((1, name, str(kind), f"r{number}", f"j:{number}"))
+        rows.append((1, name, str(kind), f"r{number}", f"j:{number}", None))
     assert History.of(rows) == told
     assert told.total == sum(told.count(name, *FailureKind) for name in "ab")
+
+
+MORE = replace(SPOT, retry=RetryRules(memory_factor=2.0, memory_times=2, total=PLENTY))
+
+
+def memory_after(*rows, own=1000, to=MORE):
+    """`rows`: kind and memory that was asked for."""
+    history = History.of((1, "batch-spot", str(kind), "", None, mem_mb) for kind, mem_mb in rows)
+    return memory_to_ask(history, {to.name: to}, own)
+
+
+def test_memory_that_grew_is_asked_for_again():
+    assert memory_after((K.OUT_OF_MEMORY, 1000)) == 2000
+    assert memory_after((K.OUT_OF_MEMORY, 1000), (K.OUT_OF_MEMORY, 2000)) == 4000
+    assert memory_after((K.OUT_OF_MEMORY, 1000), (K.INTERRUPTED, 2000)) == 2000
+    assert memory_after((K.INTERRUPTED, 1000), (K.OUT_OF_MEMORY, 1000), (K.LOST, 2000)) == 2000
+
+
+def test_memory_that_did_not_grow_is_the_jobs_own():
+    assert memory_after() is None
+    # A little more, to share an array with others, is no history.
+    assert memory_after((K.INTERRUPTED, 1050)) is None
+    spent = [(K.OUT_OF_MEMORY, mem_mb) for mem_mb in (1000, 2000, 4000)]
+    assert memory_after(*spent) is None, "Snakemake has heard of it"
+    assert memory_after((K.OUT_OF_MEMORY, 1000), to=replace(MORE, name="another")) is None
+    assert memory_after((K.OUT_OF_MEMORY, None)) is None
+    assert memory_after((K.OUT_OF_MEMORY, 1000), own=None) is None
+    # The rule says more by now.
+    assert memory_after((K.OUT_OF_MEMORY, 1000), own=8000) is None
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_memory_after_a_restart_is_that_of_a_run_without_one(seed):
+    chance = random.Random(seed)
+    rules = RetryRules(50, 50, 50, 50, 50, 50, 1.5, chance.randint(1, 6), 4000, PLENTY)
+    target, history, mem_mb, rows = replace(SPOT, retry=rules), History(), 1000, []
+    kinds = [K.OUT_OF_MEMORY, K.LOST, K.INTERRUPTED]
+    for _ in range(8):
+        outcome = Outcome(chance.choice(kinds))
+        words = {"fallback": None, "interruptions": 50, "mem_mb": mem_mb}
+        one = next_step(outcome, target, history, **words)
+        if isinstance(one, Report):
+            break
+        rows.append((outcome.kind, mem_mb))
+        history = history.with_failure(target.name, outcome)
+        mem_mb = one.mem_mb or mem_mb
+        assert (memory_after(*rows, to=target) or 1000) == mem_mb
