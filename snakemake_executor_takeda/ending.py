@@ -298,6 +298,10 @@ class RunEnder:
             self._remove_variables(self._context.remote_prefix)
         state = "cancelled" if self._ended.is_all else "cancelling"
         self._ledger.finish(state)
+        if why := self._write_copy():
+            self._ended.troubles.append(why)
+            state = "cancelling"
+            self._ledger.finish(state)
         told = {
             "status": state,
             "wall_seconds": round(time.time() - self._known.began_at, 1),
@@ -306,6 +310,16 @@ class RunEnder:
         }
         self._events.write("run_end", NO_JOB, None, None, told)
         self._ledger.note_end_of_event_log(self._events.sync())
+
+    def _write_copy(self) -> str:
+        """→ why another machine may go on with the run; empty where none can."""
+        prefix = self._known.policy.get("ledger_copy")
+        if not prefix:
+            return ""
+        from snakemake_executor_takeda.ledger_copy import write_end
+
+        ledger = self._context.workdir / ".snakemake" / "takeda" / "ledger.sqlite"
+        return write_end(prefix, ledger, self._context.workdir, self._known.run_id)
 
     def _remove_variables(self, prefix: str) -> None:
         from botocore.exceptions import ClientError

@@ -59,6 +59,18 @@ def workflow_key(snakefile: Path, workdir: Path) -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "_", path.removeprefix("./"))
 
 
+def write_end(prefix: str, ledger: Path, workdir: Path, run_id: str) -> str:
+    """After `takeda cancel`: have the copy below this S3 URI know what the ledger knows, so that no other
+    machine goes on with the run. → what to tell the user where that failed, else empty."""
+    try:
+        LedgerCopy(prefix, ledger, workdir, lambda _: None).write_end(run_id)
+    except TakedaError as error:
+        return (
+            f"another machine may go on with the run, by the ledger's copy below {prefix}: {error}"
+        )
+    return ""
+
+
 class LedgerCopy:
     """`restore`, then `hold`, before anything is sent; `begin` when the run is in the ledger; `close`.
 
@@ -73,7 +85,8 @@ class LedgerCopy:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`prefix`: S3 URI of this workflow's copy."""
-        self._prefix, self._ledger, self._workdir = prefix, ledger, workdir
+        self.prefix = prefix
+        self._ledger, self._workdir = ledger, workdir
         self._trouble = trouble
         self._clock = clock
         self._s3: Any = client("s3", max_attempts=_ATTEMPTS)
@@ -98,7 +111,7 @@ class LedgerCopy:
     def restore(self) -> str | None:
         """Where a run of this workflow did not end and this directory knows of none, put it into this
         directory's ledger; → what to tell the user. Raises TakedaError where somebody is at it."""
-        with _readable(self._prefix):
+        with _readable(self.prefix):
             head = self._read_head()
             if head is None:
                 return None
@@ -111,7 +124,7 @@ class LedgerCopy:
                 if local.run_id != run["run_id"]:
                     raise TakedaError(
                         f"run {local.run_id} of this directory did not end, and neither did run "
-                        f"{run['run_id']} of {run['workdir']} on {run['host']}, which {self._prefix} has: "
+                        f"{run['run_id']} of {run['workdir']} on {run['host']}, which {self.prefix} has: "
                         "end one of them with `takeda cancel`"
                     )
                 return None
@@ -120,13 +133,13 @@ class LedgerCopy:
             rows = self._read_rows(run["run_id"])
         _insert(self._ledger, run, *rows)
         return (
-            f"what run {run['run_id']} has sent from {run['host']} is known from {self._prefix}: "
+            f"what run {run['run_id']} has sent from {run['host']} is known from {self.prefix}: "
             f"{len(rows[0])} submissions, {len(rows[1])} tasks"
         )
 
     def hold(self) -> None:
         """Nobody else controls the workflow from now on. Raises TakedaError where somebody is at it."""
-        with _readable(self._prefix):
+        with _readable(self.prefix):
             head = self._read_head()
             if head:
                 self._check_is_free(head)
@@ -138,10 +151,29 @@ class LedgerCopy:
 
     def begin(self, run_id: str) -> None:
         """The run is in the ledger; keep the copy up to date from now on. Raises TakedaError."""
-        with _readable(self._prefix):
+        with _readable(self.prefix):
             self._run = self._rows_of_ledger(run_id)[0]
             self._put_head()
         self._thread.start()
+
+    def write_end(self, run_id: str) -> None:
+        """All that the ledger has of a run that nobody controls any more. Nothing where the copy is of another
+        run. Raises TakedaError."""
+        with _readable(self.prefix):
+            head = self._read_head()
+            if head is None or head["run"] is None or head["run"]["run_id"] != run_id:
+                return
+            self._check_is_free(head)
+            self._run = self._rows_of_ledger(run_id)[0]
+            self._written = self._listed(run_id)
+            is_unfinished = self._run["state"] in UNFINISHED
+            # What is told to be there is there, whenever this process ends.
+            if is_unfinished:
+                self._fold()
+            if not self._put_head(is_held=False):
+                raise TakedaError(self._lost)
+            if not is_unfinished:
+                self._fold()
 
     # What the ledger tells.
 
@@ -157,7 +189,7 @@ class LedgerCopy:
             raise SubmissionError(
                 FailureKind.LOST,
                 f"the ledger's copy in S3 could not be written, so that nothing was sent: {error}",
-                f"see whether you may write below {self._prefix}",
+                f"see whether you may write below {self.prefix}",
             ) from error
 
     def accepted(self, submission_id: str) -> None:
@@ -247,7 +279,7 @@ class LedgerCopy:
         except (ClientError, BotoCoreError, sqlite3.Error, OSError) as error:
             if str(error) != self._told:
                 self._told = str(error)
-                self._trouble(f"the ledger's copy below {self._prefix} is behind: {error}")
+                self._trouble(f"the ledger's copy below {self.prefix} is behind: {error}")
 
     # Objects.
 
@@ -278,7 +310,7 @@ class LedgerCopy:
             "run": self._run,
             "holder": holder if is_held else None,
         }
-        bucket, _ = split_s3_uri(self._prefix)
+        bucket, _ = split_s3_uri(self.prefix)
         with self._writing:
             moment = self._clock()
             where = {"IfMatch": self._etag} if self._etag else {"IfNoneMatch": "*"}
@@ -316,12 +348,12 @@ class LedgerCopy:
             self._written.add(submission_id)
 
     def _put(self, name: str, content: Mapping[str, list[Row]]) -> None:
-        bucket, _ = split_s3_uri(self._prefix)
+        bucket, _ = split_s3_uri(self.prefix)
         body = gzip.compress(json.dumps(content).encode(), compresslevel=4)
         self._s3.put_object(Bucket=bucket, Key=self._key(name), Body=body)
 
     def _delete(self, names: list[str]) -> None:
-        bucket, _ = split_s3_uri(self._prefix)
+        bucket, _ = split_s3_uri(self.prefix)
         for start in range(0, len(names), _MOST_DELETED):
             keys = [{"Key": self._key(name)} for name in names[start : start + _MOST_DELETED]]
             self._s3.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
@@ -335,7 +367,7 @@ class LedgerCopy:
         head = json.loads(content)
         if head["schema"] > SCHEMA_VERSION:
             raise TakedaError(
-                f"{self._prefix} is of a later version of this plugin (schema {head['schema']}, this one "
+                f"{self.prefix} is of a later version of this plugin (schema {head['schema']}, this one "
                 f"knows {SCHEMA_VERSION}): update snakemake-executor-plugin-takeda"
             )
         self._etag = answer["ETag"]
@@ -346,13 +378,9 @@ class LedgerCopy:
         """Submissions and tasks of a run: as they were folded last, and what was written since."""
         submissions: dict[str, Row] = {}
         tasks: dict[str, Row] = {}
-        bucket, _ = split_s3_uri(self._prefix)
-        folder = self._key(f"submissions/{run_id}/")
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder)
-        listed = [one["Key"] for page in pages for one in page.get("Contents", [])]
-        names = [_folded(run_id)]
-        names += [f"submissions/{run_id}/{key.removeprefix(folder)}" for key in listed]
-        for name in names:
+        listed = self._listed(run_id)
+        names = [_name(run_id, one) for one in sorted(listed)]
+        for name in [_folded(run_id), *names]:
             found = self._get(name)
             if found is None:
                 continue
@@ -364,13 +392,21 @@ class LedgerCopy:
             for row in content["tasks"]:
                 if tasks.get(row["task_id"], row)["state"] in (row["state"], "intent"):
                     tasks[row["task_id"]] = row
-        self._written |= {key.removeprefix(folder).removesuffix(".json.gz") for key in listed}
+        self._written |= listed
         return list(submissions.values()), list(tasks.values())
+
+    def _listed(self, run_id: str) -> set[str]:
+        """Submissions that have an object of their own."""
+        bucket, _ = split_s3_uri(self.prefix)
+        folder = self._key(f"submissions/{run_id}/")
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=folder)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", [])]
+        return {key.removeprefix(folder).removesuffix(".json.gz") for key in keys}
 
     def _get(self, name: str) -> tuple[bytes, Mapping[str, Any]] | None:
         from botocore.exceptions import ClientError
 
-        bucket, _ = split_s3_uri(self._prefix)
+        bucket, _ = split_s3_uri(self.prefix)
         try:
             answer = self._s3.get_object(Bucket=bucket, Key=self._key(name))
             return answer["Body"].read(), answer
@@ -380,7 +416,7 @@ class LedgerCopy:
             raise
 
     def _key(self, name: str) -> str:
-        return split_s3_uri(join_s3_uri(self._prefix, name))[1]
+        return split_s3_uri(join_s3_uri(self.prefix, name))[1]
 
     def _rows_of_ledger(self, run_id: str) -> tuple[Row, list[Row], list[Row]]:
         with closing(read_only(self._ledger)) as db:

@@ -642,6 +642,8 @@ class Run:
         facts_of_policy = assembly.policy_facts(
             self._workflow.executor_settings, policy, has_s3=bool(remote_prefix)
         )
+        if self._copy:
+            facts_of_policy["ledger_copy"] = self._copy.prefix
         self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
         if self._copy:
             self._copy.begin(self._context.run_id)

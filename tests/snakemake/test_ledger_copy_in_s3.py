@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import boto3
 import pytest
@@ -45,6 +48,13 @@ def clones(project, tmp_path, sandbox_env):
     end_controllers()
 
 
+def copied(bucket):
+    """State of the run and who holds it, as the copy has it."""
+    key = "run/.takeda/ledger/Snakefile/head.json"
+    head = json.loads(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+    return head["run"]["state"], head["holder"]
+
+
 def test_a_fresh_clone_goes_on_with_what_runs(clones):
     (one, other), flags, begun, bucket = clones
     KilledRun(one, *flags).kill_when(lambda: len(list(begun.iterdir())) == 3, "all begin")
@@ -59,12 +69,16 @@ def test_a_fresh_clone_goes_on_with_what_runs(clones):
     assert len(list(begun.iterdir())) == 4, "each began once"
     assert tasks(other) == [("succeeded",)] * 3
     assert {row[0] for row in tasks(other, "submission.external_id")} == sent
-    head = json.loads(
-        boto3.client("s3")
-        .get_object(Bucket=bucket, Key="run/.takeda/ledger/Snakefile/head.json")["Body"]
-        .read()
-    )
-    assert (head["run"]["state"], head["holder"]) == ("ended", None)
+    assert copied(bucket) == ("ended", None)
+
+
+def test_a_cancel_is_told_to_the_copy(clones):
+    (one, _), flags, begun, bucket = clones
+    KilledRun(one, *flags).kill_when(lambda: len(list(begun.iterdir())) == 3, "all begin")
+    words = [Path(sys.executable).with_name("takeda"), "cancel", "--yes"]
+    done = subprocess.run(words, cwd=one.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert copied(bucket) == ("cancelled", None)
 
 
 def test_without_s3_the_flag_is_refused_with_a_clear_error(clones):

@@ -12,7 +12,7 @@ from moto import mock_aws
 from snakemake_executor_takeda import ledger_copy
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.ledger import Ledger, last_run
-from snakemake_executor_takeda.ledger_copy import LedgerCopy, workflow_key
+from snakemake_executor_takeda.ledger_copy import LedgerCopy, workflow_key, write_end
 from snakemake_executor_takeda.values import (
     Accepted,
     FailureKind,
@@ -377,3 +377,66 @@ def test_two_runs_that_did_not_end_are_both_named(machine, s3):
 )
 def test_a_clone_has_the_same_key(tmp_path, snakefile, key):
     assert workflow_key(tmp_path / "here" / snakefile, tmp_path / "here") == key
+
+
+# `takeda cancel`.
+
+
+@pytest.fixture
+def left(tmp_path):
+    """A machine whose controller was killed, with two submissions on their way; one is written in full."""
+    machine = Machine(tmp_path / "one")
+    machine.begin()
+    for number in (1, 2):
+        machine.ledger.intend(submission(number))
+    machine.copy._step(at_last=True)
+    machine.ledger.intend(submission(3))
+    machine.die()
+    ledger = Ledger(machine.path, RUN)
+    yield machine, ledger
+    ledger.close()
+
+
+def write_copy(machine):
+    return write_end(PREFIX, machine.path, machine.folder, RUN)
+
+
+def test_after_a_cancel_no_other_machine_goes_on(left, tmp_path, s3):
+    machine, ledger = left
+    ledger.cancel(ledger.open_task_ids())
+    ledger.finish("cancelled")
+    assert write_copy(machine) == ""
+    assert objects(s3) == ["head.json"]
+    other = Machine(tmp_path / "other")
+    assert other.copy.restore() is None
+    assert last_run(other.path) is None
+
+
+def test_after_half_a_cancel_another_machine_knows_what_is_left(left, tmp_path):
+    machine, ledger = left
+    ledger.cancel([task.task_id for task in submission(1).tasks])
+    ledger.finish("cancelling")
+    assert write_copy(machine) == ""
+    other = Machine(tmp_path / "other")
+    other.begin()
+    open_tasks = {task.task_id for number in (2, 3) for task in submission(number).tasks}
+    assert other.open_tasks() == open_tasks
+    other.end()
+
+
+def test_a_copy_that_is_of_another_run_is_left_alone(left, s3):
+    def head():
+        key = "p/.takeda/ledger/Snakefile/head.json"
+        return s3.get_object(Bucket="bucket", Key=key)["Body"].read()
+
+    before = objects(s3), head()
+    assert write_end(PREFIX, left[0].path, left[0].folder, "another") == ""
+    assert (objects(s3), head()) == before
+
+
+def test_a_copy_that_cannot_be_written_is_told(left):
+    machine, ledger = left
+    ledger.finish("cancelled")
+    assert write_end("s3://nowhere/p", machine.path, machine.folder, RUN).startswith(
+        "another machine may go on with the run, by the ledger's copy below s3://nowhere/p: "
+    )

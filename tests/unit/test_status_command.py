@@ -11,6 +11,7 @@ from contextlib import closing
 
 import pytest
 
+from snakemake_executor_takeda import ledger_copy
 from snakemake_executor_takeda.audit.verifying import verify
 from snakemake_executor_takeda.backends.base import SubmissionDelayed
 from snakemake_executor_takeda.cli import main
@@ -261,6 +262,27 @@ def task_states(state):
 
 def events(state):
     return [json.loads(line) for line in (state / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.usefixtures("ledger")
+def test_a_copy_that_could_not_be_told_keeps_the_run_open(tmp_path, state, monkeypatch):
+    """Else the next `takeda cancel` would not try again."""
+    with closing(sqlite3.connect(state / "ledger.sqlite")) as db, db:
+        db.execute("update run set policy = ?", (json.dumps({"ledger_copy": "s3://b/copy"}),))
+    told = []
+
+    def write_end(prefix, ledger, workdir, run_id):
+        told.append((prefix, ledger, last_run(ledger).state))
+        return "" if told[1:] else "the copy is behind"
+
+    monkeypatch.setattr(ledger_copy, "write_end", write_end)
+    ended, _ = end(tmp_path, Service(), Service(found="4712"))
+    assert ended.troubles == ["the copy is behind"]
+    assert last_run(state / "ledger.sqlite").state == "cancelling"
+    ended, _ = end(tmp_path, Service(), Service())
+    assert ended.is_all
+    assert last_run(state / "ledger.sqlite").state == "cancelled"
+    assert told == [("s3://b/copy", state / "ledger.sqlite", "cancelled")] * 2
 
 
 @pytest.mark.usefixtures("ledger")
