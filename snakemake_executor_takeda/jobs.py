@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,16 +69,32 @@ def describe(
         rules=rules,
         fingerprint=fingerprints.of(job) if fingerprints else "",
     )
-    return replace(spec, identity=identity(spec, map(str, job.input))) if fingerprints else spec
+    if fingerprints is None:
+        return spec
+    makers = [member for member in job.jobs if member.output] if is_group else []
+    return replace(
+        spec,
+        identity=identity(spec, map(str, job.input)),
+        members=tuple((_identity_of(one), fingerprints.of(one)) for one in makers),
+    )
 
 
-def newest_input(job: Any, workflow: Any) -> float | None:
+def _identity_of(job: Any) -> str:
+    """Of a job, not a group, that makes files."""
+    made = [file.uri or file.path for file in map(_file, job.output)]
+    return identity_by_products([str(job.rule.name)], made)
+
+
+def newest_input(job: Any, workflow: Any, made_by: Collection[str] = frozenset()) -> float | None:
     """Unix time at which the youngest input of a job was written; None where that cannot be told. Asks the
-    storage where Snakemake has not done so."""
+    storage where Snakemake has not done so. What jobs of the identities `made_by` make does not count."""
+    own = _made_by(job, workflow, made_by) if made_by else frozenset()
 
     async def times() -> list[float]:
         found = []
         for f in job.input:
+            if str(f) in own:
+                continue
             try:
                 written = (await f.mtime()).local_or_storage()
             except Exception:  # noqa: BLE001, S112 - of one that is gone, as temp() files are
@@ -88,6 +104,17 @@ def newest_input(job: Any, workflow: Any) -> float | None:
         return found
 
     return max(workflow.async_run(times()), default=None)
+
+
+def _made_by(job: Any, workflow: Any, identities: Collection[str]) -> frozenset[str]:
+    members = job.jobs if job.is_group() else [job]
+    makers = [item for one in members for item in workflow.dag.dependencies[one].items()]
+    return frozenset(
+        str(f)
+        for maker, files in makers
+        if maker.output and _identity_of(maker) in identities
+        for f in files
+    )
 
 
 def is_complete_but_marked(job: Any, workflow: Any) -> bool:
@@ -152,8 +179,7 @@ async def _changed_unseen(
     for job in done:
         if not job.output:
             continue
-        made = [file.uri or file.path for file in map(_file, job.output)]
-        last = sent.get(identity_by_products([str(job.rule.name)], made))
+        last = sent.get(_identity_of(job))
         if last is None or (persistence.has_metadata(job) and not last.is_open):
             continue
         if not all([await f.exists() for f in job.output]):

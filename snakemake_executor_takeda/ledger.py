@@ -78,7 +78,8 @@ create table if not exists task (
     detail text,
     position integer,
     identity text,
-    fingerprint text
+    fingerprint text,
+    members text
 );
 create index if not exists task_of_submission on task (submission_id);
 create table if not exists event_log_head (
@@ -95,6 +96,7 @@ _ADDED_LATER = {
         "position": "integer",
         "identity": "text",
         "fingerprint": "text",
+        "members": "text",
     },
 }
 """Columns that a table of an older version lacks."""
@@ -249,7 +251,7 @@ class Ledger:
             rows = self._db.execute(
                 "select s.submission_id, s.target, s.backend, s.name, s.external_id, s.state, "
                 "s.intent_at, s.asked, t.task_id, t.job_id, t.rule, t.wildcards, t.attempt, "
-                "t.external_id, t.state, t.identity, t.fingerprint "
+                "t.external_id, t.state, t.identity, t.fingerprint, t.members "
                 "from submission s join task t using (submission_id) where s.submission_id in ("
                 "select submission_id from submission join task using (submission_id) "
                 "where run_id = ? and task.state in ('intent', 'accepted')) "
@@ -336,7 +338,8 @@ class Ledger:
             )
             db.executemany(
                 "insert into task (task_id, submission_id, job_id, rule, wildcards, attempt, state, "
-                "position, identity, fingerprint) values (?, ?, ?, ?, ?, ?, 'intent', ?, ?, ?)",
+                "position, identity, fingerprint, members) "
+                "values (?, ?, ?, ?, ?, ?, 'intent', ?, ?, ?, ?)",
                 [
                     (
                         task.task_id,
@@ -348,6 +351,7 @@ class Ledger:
                         position,
                         task.job.identity or None,
                         task.job.fingerprint or None,
+                        json.dumps(task.job.members) if task.job.members else None,
                     )
                     for position, task in enumerate(submission.tasks)
                 ],
@@ -523,17 +527,26 @@ class LastSent:
 
 
 def last_sent(path: Path, run_id: str) -> dict[str, LastSent]:
-    """What a run has sent last for each job, by the identity of that; read only. Raises TakedaError where
-    the file is damaged or of a later version."""
+    """What a run has sent last for each job, also in a group, by the identity of that; read only. Raises
+    TakedaError where the file is damaged or of a later version."""
     with readable_damage(path), closing(read_only(path)) as db:
         check_version(db, path)
+        # Of an older version of the ledger nothing is known here.
+        if not db.execute(
+            "select 1 from pragma_table_info('task') where name = 'members'"
+        ).fetchone():
+            return {}
         rows = db.execute(
-            "select t.identity, t.fingerprint, t.state from submission s join task t "
+            "select t.identity, t.fingerprint, t.members, t.state from submission s join task t "
             "using (submission_id) where s.run_id = ? and t.identity is not null "
             "and t.fingerprint is not null order by s.rowid",
             (run_id,),
         )
-        return {one: LastSent(print_, state in OPEN_STATES) for one, print_, state in rows}
+        return {
+            part: LastSent(of_part, state in OPEN_STATES)
+            for one, print_, members, state in rows
+            for part, of_part in (json.loads(members) if members else [(one, print_)])
+        }
 
 
 def _asked(job: JobSpec) -> str:
@@ -576,6 +589,7 @@ def _remembered(rows: list[tuple[Any, ...]], targets: Mapping[str, Target]) -> R
             rules=rules,
             identity=row[15] or "",
             fingerprint=row[16] or "",
+            members=tuple(map(tuple, json.loads(row[17] or "[]"))),
         )
         tasks.append(Task(task_id, job, target))
         external_ids[task_id] = task_external_id

@@ -24,7 +24,14 @@ from snakemake_executor_takeda.ledger import (
     last_run,
 )
 from snakemake_executor_takeda.retrying import History
-from snakemake_executor_takeda.values import Accepted, Outcome, Remembered, TakedaError, Task
+from snakemake_executor_takeda.values import (
+    Accepted,
+    JobSpec,
+    Outcome,
+    Remembered,
+    TakedaError,
+    Task,
+)
 
 CLOCKS_APART_SECONDS = 5.0
 """A file that is younger than the submission that reads it, by more than this, has changed since."""
@@ -62,6 +69,8 @@ class Memory:
     histories: dict[str, History] = field(default_factory=dict)
     _by_identity: dict[str, Adopted] = field(default_factory=dict)
     _by_task: dict[str, Adopted] = field(default_factory=dict)
+    _by_part: dict[str, Adopted] = field(default_factory=dict)
+    """By the identities of the jobs in a group, too, whether the task is a job's own or not."""
 
     def __post_init__(self) -> None:
         for one in self.remembered:
@@ -70,10 +79,17 @@ class Memory:
                     adopted = Adopted(task, one)
                     self._by_task[task.task_id] = adopted
                     self._by_identity[task.job.identity] = adopted
+                    for part, _ in task.job.parts:
+                        self._by_part[part] = adopted
 
     def find(self, identity: str) -> Adopted | None:
         """The task that does the work of this job, if no job has it yet."""
         return self._by_identity.get(identity)
+
+    def sharing(self, job: JobSpec) -> list[Adopted]:
+        """The tasks that make some of this job's files: of a group, some jobs may be done."""
+        found = [self._by_part[part] for part, _ in job.parts if part in self._by_part]
+        return [one for one in {id(one): one for one in found}.values() if not one.is_absent]
 
     def claim(self, adopted: Adopted, key: int) -> None:
         """It is this job's own from now on."""

@@ -17,6 +17,7 @@ from snakemake_executor_takeda.values import (
     Accepted,
     Active,
     FailureKind,
+    JobSpec,
     Outcome,
     Remembered,
     TakedaError,
@@ -164,14 +165,14 @@ class Takeover:
             return False
         spec, key = open_job.ready.job, open_job.ready.key
         adopted = self._memory.find(spec.identity)
-        if adopted is None:
+        sharing = [adopted] if adopted else self._sharing(spec)
+        if not sharing:
             return self._is_done(open_job)
+        adopted = sharing[0]
+        if len(sharing) > 1 or adopted.key is not None or not self._does_all_of(open_job, adopted):
+            return self._supersede(open_job, sharing)
         assert self._backends is not None
         target, task_id = adopted.task.target, adopted.task.task_id
-        if adopted.task.job.fingerprint != spec.fingerprint or not self._is_as_old(
-            open_job, adopted.remembered.intent_at
-        ):
-            return self._supersede(open_job, adopted)
         if self._backends.of(target).finds_its_runs:
             self._memory.claim(adopted, key)
             self._run.record(
@@ -216,6 +217,31 @@ class Takeover:
         self._run.found_done(open_job, Outcome(wall_seconds=wall_seconds, detail=ended.detail))
         return True
 
+    def _sharing(self, spec: JobSpec) -> list[Adopted]:
+        """Tasks that may be making some of this job's files: a group of which some jobs are done, or one
+        that is made up otherwise now."""
+        found = []
+        for one in self._memory.sharing(spec):
+            maker = self._open_jobs.of_task(one.task.task_id)
+            is_made = maker is not None and not maker.has_ended
+            if one.key is None or is_made or one.submission_id in self._outdated:
+                found.append(one)
+        return found
+
+    def _does_all_of(self, open_job: OpenJob, adopted: Adopted) -> bool:
+        """Whether a task does what this job is to do, with the same inputs. A group may do more: what it has
+        done of that Snakemake does not ask for again."""
+        sent, spec = adopted.task.job, open_job.ready.job
+        if sent.identity == spec.identity:
+            made_here: frozenset[str] = frozenset()
+            is_same = sent.fingerprint == spec.fingerprint
+        else:
+            made_here = frozenset(part for part, _ in sent.parts)
+            is_same = spec.parts <= sent.parts
+        sent_at = adopted.remembered.intent_at
+        newest = jobs.newest_input(open_job.job, self._workflow, made_here) if is_same else None
+        return is_same and is_before(sent_at, newest)
+
     def _is_as_old(self, open_job: OpenJob, sent_at: float) -> bool:
         """Whether no input has changed since a submission of that moment, in Unix time."""
         return is_before(sent_at, jobs.newest_input(open_job.job, self._workflow))
@@ -227,23 +253,32 @@ class Takeover:
         told = {"submission": accepted.external_id, "sent": f"{ago(remembered.intent_at)} ago"}
         self._run.event("reattached", open_job, told)
 
-    def _supersede(self, open_job: OpenJob, adopted: Adopted) -> bool:
+    def _supersede(self, open_job: OpenJob, outdated: Sequence[Adopted]) -> bool:
         """End what was sent for a job that has changed since, then send the job. False where nothing of it
         is left."""
-        spec, submission_id = open_job.ready.job, adopted.submission_id
+        spec, key = open_job.ready.job, open_job.ready.key
+        to_end: dict[str, Remembered] = {}
+        is_waited_for = False
         with self._lock:
-            self._memory.claim(adopted, open_job.ready.key)
-            if adopted.outcome is not None or adopted.is_absent:
-                return False
-            is_first = submission_id not in self._outdated
-            self._outdated.setdefault(submission_id, []).append(open_job.ready.key)
-        self._run.say(
-            f"{spec.rule} (job {spec.job_id}) has changed since it was sent: what was sent is ended first"
-        )
-        if is_first:
-            lane = self._run.lane(adopted.task.target.backend)
-            lane.call(partial(self._end_outdated, adopted.remembered))
-        return True
+            # All of them, before the first is ended: the job is sent after the last.
+            for adopted in outdated:
+                self._memory.claim(adopted, key)
+                if adopted.outcome is not None or adopted.is_absent:
+                    continue
+                is_waited_for = True
+                waiting = self._outdated.setdefault(adopted.submission_id, [])
+                if not waiting:
+                    to_end[adopted.submission_id] = adopted.remembered
+                if key not in waiting:
+                    waiting.append(key)
+        if is_waited_for:
+            self._run.say(
+                f"{spec.rule} (job {spec.job_id}) has changed since it was sent: what was sent is ended first"
+            )
+        for remembered in to_end.values():
+            lane = self._run.lane(remembered.submission.target.backend)
+            lane.call(partial(self._end_outdated, remembered))
+        return is_waited_for
 
     # With news of tasks, in a lane's thread.
 
@@ -298,6 +333,12 @@ class Takeover:
     def _refuse(self, remembered: Remembered, why: str) -> None:
         """Its jobs fail: what was sent for them before goes on, and is watched on."""
         target = remembered.submission.target
+        with self._lock:
+            # They fail now, whatever else they wait for.
+            keys = set(self._outdated.get(remembered.submission.submission_id, ()))
+            for name, waiting in self._outdated.items():
+                if name != remembered.submission.submission_id:
+                    waiting[:] = [key for key in waiting if key not in keys]
         for open_job in self._jobs_of(remembered):
             self._run.place_at(open_job, target, "an earlier controller of this run has sent it")
             outcome = Outcome(
@@ -325,9 +366,11 @@ class Takeover:
         self._run.send(found)
 
     def _jobs_of(self, remembered: Remembered) -> list[OpenJob]:
-        """Those for which no task of the submission ended; none of its tasks is theirs any more."""
+        """Those for which no task of the submission ended; none of its tasks is theirs any more. Without
+        those that wait for another submission to be ended, too."""
         with self._lock:
             keys = self._outdated.pop(remembered.submission.submission_id, [])
+            keys = [key for key in keys if not any(key in one for one in self._outdated.values())]
             left = [
                 one for one in self._memory.tasks(remembered.open_task_ids) if one.outcome is None
             ]

@@ -112,6 +112,13 @@ class JobSpec:
     """Equal for jobs that make the same files by the same rules; empty where nobody asks."""
     fingerprint: str = ""
     """Equal for jobs that do the same with the same: code, params, inputs, container."""
+    members: tuple[tuple[str, str], ...] = ()
+    """Identity and fingerprint of each job of a group job that makes files."""
+
+    @property
+    def parts(self) -> frozenset[tuple[str, str]]:
+        """Identity and fingerprint of all that is one Snakemake job in it."""
+        return frozenset(self.members or ((self.identity, self.fingerprint),))
 
 
 @dataclass(frozen=True)

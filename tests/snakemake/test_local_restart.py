@@ -143,3 +143,32 @@ def test_an_input_that_is_younger_than_what_runs_makes_it_be_sent_anew(project):
     go(project)
     second.ends_well()
     assert sorted(tasks(project)) == [("cancelled",)] * 3 + [("succeeded",)] * 3
+
+
+GROUP = """
+rule all:
+    input: "b.out"
+rule a:
+    output: "a.out"
+    group: "both"
+    shell: "echo a >> begun; touch {output}"
+rule b:
+    input: "a.out"
+    output: "b.out"
+    group: "both"
+    shell: "echo b >> begun; while [ ! -e go ]; do sleep 0.05; done; touch {output}"
+"""
+
+
+def test_a_group_of_which_a_job_is_done_goes_on(project):
+    project.write("Snakefile", GROUP)
+    KilledRun(project).kill_when(lambda: len(lines(project.path / "begun")) == 2, "both begin")
+    # What the group has made itself is no input that has changed.
+    with closing(sqlite3.connect(project.path / ".snakemake/takeda/ledger.sqlite")) as db, db:
+        db.execute("update submission set intent_at = intent_at - 60")
+    second = again(project)
+    wait_until(lambda: len(project.events("reattached")) == 1, "it is taken up")
+    go(project)
+    second.ends_well()
+    assert lines(project.path / "begun") == ["a", "b"]
+    assert tasks(project) == [("succeeded",)]

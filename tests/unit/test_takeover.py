@@ -1,5 +1,6 @@
 """What has changed since it was sent is ended first, and nothing is sent beside what would not end."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -78,7 +79,7 @@ class Run:
 @pytest.fixture
 def began(tmp_path, monkeypatch):
     """An array of two jobs is on its way; → the takeover, its run, its open jobs and the ledger."""
-    monkeypatch.setattr(jobs, "newest_input", lambda job, workflow: None)
+    monkeypatch.setattr(jobs, "newest_input", lambda job, workflow, made_by=(): None)
     ledger = Ledger(tmp_path / "ledger.sqlite", "run")
     tasks = tuple(Task(f"run-t{n}", spec(n, "old"), HERE) for n in (1, 2))
     one = Submission("run-s1", "takeda-r", HERE, tasks)
@@ -136,3 +137,82 @@ def test_nothing_is_sent_beside_what_would_not_end(began):
     # It is watched on, and known to whoever comes next.
     assert run.the_lane.adopted == ["run-s1", "run-s1"]
     assert len(ledger.remembered({"here": HERE})) == 1
+
+
+# Groups, of which some jobs are done.
+
+A, B, C = ("a", "fa"), ("b", "fb"), ("c", "fc")
+
+
+def group(number, *members):
+    return replace(spec(number, str(members)), identity=str(members), members=members)
+
+
+@pytest.fixture
+def sent_groups(tmp_path, monkeypatch):
+    """Two groups are on their way, each a submission of its own."""
+    monkeypatch.setattr(jobs, "newest_input", lambda job, workflow, made_by=(): None)
+    ledger = Ledger(tmp_path / "ledger.sqlite", "run")
+    for number, members in ((1, (A, B)), (2, (C,))):
+        one = Submission(
+            f"run-s{number}",
+            "takeda-g",
+            HERE,
+            (Task(f"run-t{number}", group(number, *members), HERE),),
+        )
+        ledger.intend(one)
+        ledger.accept(one, Accepted(str(number), {f"run-t{number}": str(number)}))
+    run, open_jobs, ended = Run(), OpenJobs(), []
+    takeover = Takeover(run, ledger, open_jobs, {"here": HERE}, SimpleNamespace())
+    takeover.remember(KNOWN, None)
+    backend = SimpleNamespace(finds_its_runs=False, end=ended.append)
+    takeover.begin(SimpleNamespace(of=lambda target: backend))
+    for remembered in ledger.remembered({"here": HERE}):
+        takeover.reattached(remembered, remembered.accepted)
+
+    def take(job):
+        open_job = OpenJob(None, Ready(job.job_id, job, ()), "")
+        open_jobs.add(open_job)
+        return takeover.takes(open_job)
+
+    yield SimpleNamespace(
+        take=take, run=run, open_jobs=open_jobs, takeover=takeover, ended=ended, ledger=ledger
+    )
+    ledger.close()
+
+
+def test_a_group_of_which_a_job_is_done_is_watched_for_the_rest(sent_groups):
+    assert sent_groups.take(group(5, B))
+    assert sent_groups.open_jobs.of_task("run-t1").ready.key == 5
+    assert (sent_groups.ended, sent_groups.run.sent) == ([], [])
+    # Snakemake's own second attempt is a new one.
+    sent_groups.open_jobs.of_task("run-t1").has_ended = True
+    assert not sent_groups.take(group(6, B))
+
+
+def test_a_group_that_has_changed_is_ended_before_its_rest_is_sent(sent_groups):
+    assert sent_groups.take(group(5, ("b", "changed")))
+    assert [one.accepted.external_id for one in sent_groups.ended] == ["1"]
+    assert sent_groups.run.sent == [5]
+
+
+def test_a_job_of_two_groups_is_sent_once_both_are_ended(sent_groups):
+    calls = []
+    sent_groups.run.the_lane.call = calls.append
+    assert sent_groups.take(group(5, B, C))
+    calls[0]()
+    assert sent_groups.run.sent == []
+    calls[1]()
+    assert sent_groups.run.sent == [5]
+    assert sorted(one.accepted.external_id for one in sent_groups.ended) == ["1", "2"]
+
+
+def test_what_was_in_a_group_waits_for_its_end(sent_groups):
+    calls = []
+    sent_groups.run.the_lane.call = calls.append
+    assert sent_groups.take(replace(spec(5, "new"), identity="a"))
+    assert sent_groups.take(replace(spec(6, "new"), identity="b"))
+    assert len(calls) == 1
+    calls[0]()
+    assert sorted(sent_groups.run.sent) == [5, 6]
+    assert not sent_groups.take(replace(spec(7, "new"), identity="b"))
