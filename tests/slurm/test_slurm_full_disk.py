@@ -1,16 +1,19 @@
 """A disk that is full where tasks leave their records: on a real Slurm, and as its words are read."""
 
+import errno
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from slurm_builders import active, context, sighting, submission, target
 
 from snakemake_executor_takeda.backends.slurm import backend as factory
-from snakemake_executor_takeda.backends.slurm.records import ExitRecord
-from snakemake_executor_takeda.backends.slurm.states import Place, outcome_of
+from snakemake_executor_takeda.backends.slurm.records import ExitRecord, ExitRecords
+from snakemake_executor_takeda.backends.slurm.states import NO_LOG, Place, outcome_of, without_room
 from snakemake_executor_takeda.values import FailureKind
 from snakemake_executor_takeda.worker.exits import DISK_FULL
 
@@ -36,44 +39,87 @@ def test_with_a_record_it_was_the_nodes_own_disk():
     assert "`scratch`" in outcome.advice
 
 
+def test_a_log_that_could_not_be_opened_is_told_as_that():
+    failed = sighting("FAILED", reason="JobLaunchFailure", exit_code=NO_LOG)
+    place = Place("/fsx/run")
+    outcome = outcome_of(TASK, failed, NO_RECORD, place)
+    assert outcome.kind == FailureKind.CONFIGURATION
+    assert "could not open the task's log" in outcome.reason
+    assert "below /fsx/run" in outcome.advice
+    lost = without_room(outcome, place)
+    assert lost.kind == FailureKind.LOST
+    assert lost.reason.startswith("FAILED (JobLaunchFailure): no space left")
+    assert "below /fsx/run" in lost.reason
+
+
+def test_whether_there_is_room_is_tried(tmp_path, monkeypatch):
+    records = ExitRecords(tmp_path)
+    assert records.has_room()
+    for error, has_room in ((errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EACCES, True)):
+        fail = Mock(side_effect=OSError(error, os.strerror(error)))
+        monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+        assert records.has_room() == has_room
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def small(tmp_path):
-    """A directory whose `.snakemake/takeda` is a file system of 1 MB."""
+    """A directory whose `.snakemake/takeda` is a file system of 1 MB and few files."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small file system to fill")
     folder = tmp_path / ".snakemake/takeda"
     folder.mkdir(parents=True)
-    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "small", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m,nr_inodes=60", "small", str(folder)]
     if (tried := subprocess.run(words, check=False, capture_output=True, text=True)).returncode:
         pytest.skip(f"no small file system to fill: {tried.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@pytest.mark.slurm
-def test_a_task_that_fills_the_disk_is_told_as_that(small, tmp_path, slurm_env, monkeypatch):
+@pytest.fixture
+def follow(tmp_path, slurm_env, monkeypatch):
+    """Submit tasks, do what follows, and poll until they end: their outcomes."""
     for name, value in slurm_env.items():
         monkeypatch.setenv(name, value)
-    backend = factory([target(partition="hpc")], context(tmp_path))
+    on = target(partition="hpc", extra=["--begin=now+2"])
+    backend = factory([on], context(tmp_path))
     backend.check()
-    fill = f"cat /dev/zero > '{small}/ballast' 2>/dev/null; exit CODE"
-    argvs = [("sh", "-c", fill.replace("CODE", str(code))) for code in (0, 1)]
-    sent = submission(argvs)
-    accepted = backend.submit(sent)
-    outcomes = {}
-    try:
+
+    def submit(argvs, then=lambda: None):
+        sent = submission(argvs, on=on)
+        accepted = backend.submit(sent)
+        then()
+        outcomes = {}
         while len(outcomes) < len(argvs):
-            one = active(
-                sent, accepted.external_id, {t.task_id for t in sent.tasks} - outcomes.keys()
-            )
+            left = {task.task_id for task in sent.tasks} - outcomes.keys()
+            one = active(sent, accepted.external_id, left)
             outcomes |= {u.task_id: u.outcome for u in backend.poll([one]) if u.outcome}
             time.sleep(0.1)
-    finally:
-        backend.cancel([])
-        backend.close()
-    for outcome in outcomes.values():
+        return outcomes.values()
+
+    yield submit
+    backend.cancel([])
+    backend.close()
+
+
+@pytest.mark.slurm
+def test_a_task_that_fills_the_disk_is_told_as_that(small, tmp_path, follow):
+    fill = f"cat /dev/zero > '{small}/ballast' 2>/dev/null; exit CODE"
+    for outcome in follow([("sh", "-c", fill.replace("CODE", str(code))) for code in (0, 1)]):
         assert outcome.kind == FailureKind.LOST, outcome
         assert str(small) in outcome.reason
         assert outcome.exit_code == DISK_FULL
     exits = Path(context(tmp_path).state_dir, "exits")
     assert list(exits.iterdir()) == [], "nothing half written is left"
+
+
+@pytest.mark.slurm
+def test_a_log_for_which_there_is_no_room_is_told_as_that(small, follow):
+    def fill():
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(100):
+                (small / f"ballast{number}").touch()
+
+    (outcome,) = follow([("true",)], then=fill)
+    assert outcome.kind == FailureKind.LOST, outcome
+    assert str(small) in outcome.reason and "log could not be opened" in outcome.reason

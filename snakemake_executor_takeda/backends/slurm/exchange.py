@@ -218,6 +218,9 @@ class S3Records:
             self._known[task_id] = record
         return self._known[task_id]
 
+    def has_room(self) -> bool:
+        return True
+
     def _listed(self) -> list[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=self._prefix

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from snakemake_executor_takeda.backends.slurm.states import Place
+from snakemake_executor_takeda.full_disks import is_full
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.slurm.options import SlurmOptions
@@ -58,6 +60,9 @@ class Records(Protocol):
     def read(self, task_id: str) -> ExitRecord | None:
         """None where there is none, or none that can be read."""
 
+    def has_room(self) -> bool:
+        """False where it is known that no more can be left."""
+
 
 class ExitRecords:
     """The folder where workers leave a file for each task."""
@@ -90,6 +95,15 @@ class ExitRecords:
                 return parse_record(file.read())
         except OSError:
             return None
+
+    def has_room(self) -> bool:
+        """A file, with something in it: a quota may be of either."""
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                file.write(b"room")
+        except OSError as error:
+            return not is_full(error)
+        return True
 
 
 def _task_ids(files: Iterable[str]) -> set[str]:

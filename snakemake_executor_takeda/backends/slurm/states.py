@@ -95,6 +95,8 @@ _OF_WORKER: Mapping[int, tuple[FailureKind, str, str]] = {
     ),
 }
 """Exit codes of the worker's own → kind, reason, advice."""
+NO_LOG = 181
+"""What `ExitCode=0:53` is read as, with which Slurm ends a task whose log it could not open."""
 _NOT_STARTED = frozenset({126, 127})
 """A shell's codes for a program that is not there, or is none."""
 
@@ -167,6 +169,13 @@ def cancelled_in_array(task: Task) -> Outcome:
     """Of a task that never began and that Slurm does not list any more, though it knows its array."""
     reason = "CANCELLED: it was taken out of its array while it waited"
     return Outcome(FailureKind.USER, reason, advice=_advice(FailureKind.USER, task))
+
+
+def without_room(outcome: Outcome, place: Place) -> Outcome:
+    """The end of a task that had no record, where it is known that there is no room for its log."""
+    said = outcome.reason.partition(":")[0]
+    reason = no_space(place.name, "the task's log could not be opened, and it never began")
+    return replace(outcome, kind=FailureKind.LOST, reason=f"{said}: {reason}", advice="")
 
 
 def outcome_of(
@@ -261,6 +270,11 @@ def _lacking(task: Task, code: int | None, place: Place) -> tuple[str, str]:
         return (
             "the worker could not reach what the run left for it",
             f"The log says why. Do the nodes have credentials, and {place.seen_by}?",
+        )
+    if code == NO_LOG:
+        return (
+            "Slurm could not open the task's log, and it never began",
+            f"May it be written below {place.name} on the nodes, and {place.seen_by}?",
         )
     if code in _NOT_STARTED:
         return (

@@ -562,7 +562,10 @@ class Watcher:
             detail |= _used(record.cpu_seconds, record.max_rss_kib)
         elif account := accounts.get(one.external_id):
             detail |= _used(account.cpu_seconds, account.max_rss_kib)
-        outcome = replace(end.outcome, detail={**end.outcome.detail, **detail}, log_location=log)
+        outcome = end.outcome
+        if outcome.exit_code == states.NO_LOG and record is None and not self._records.has_room():
+            outcome = states.without_room(outcome, self._records.place)
+        outcome = replace(outcome, detail={**outcome.detail, **detail}, log_location=log)
         if not outcome.succeeded:
             lines = record.log_tail if record and record.log_tail else log_tail(one.log)
             outcome = replace(outcome, log_tail=lines)
