@@ -175,9 +175,7 @@ def _little_memory(need: Need, here: Sequence[Instance], host: Host) -> str:
 
 
 def _no_gpu(need: Need, here: Sequence[Instance]) -> str:
-    asked = f"{need.gpus} GPU{'' if need.gpus == 1 else 's'}"
-    if need.gpu_model:
-        asked += f" of model {need.gpu_model}"
+    asked = _gpus(need)
     models = {one.gpu_model for one in here if one.gpus}
     if not models:
         return f"{asked}: {_names(here)} have none"
@@ -187,10 +185,15 @@ def _no_gpu(need: Need, here: Sequence[Instance]) -> str:
     return f"{asked} on a node: the most, {most.name}, has {most.gpus}"
 
 
+def _gpus(need: Need) -> str:
+    model = f" of model {need.gpu_model}" if need.gpu_model else ""
+    return f"{need.gpus} GPU{'' if need.gpus == 1 else 's'}{model}"
+
+
 def _together(need: Need) -> str:
     words = [f"{need.cpus} CPUs", f"{need.mem_mib / _GIB:,.0f} GiB"]
     if need.gpus:
-        words.append(f"{need.gpus} GPUs" + (f" ({need.gpu_model})" if need.gpu_model else ""))
+        words.append(_gpus(need))
     if need.efa:
         words.append("EFA")
     if need.architecture:

@@ -240,17 +240,16 @@ def _advice(best: Fit, need: Need, book: PriceBook, host: Host) -> tuple[str, ..
         return tuple(texts)
     if one.gpus:
         return tuple(texts)
-    scarce, idle, part = "memory", "vCPUs", best.idle_cpus
-    if best.idle_memory > best.idle_cpus:
-        scarce, idle, part = "vCPUs", "memory", best.idle_memory
+    short_of_memory = best.idle_cpus >= best.idle_memory
+    part = best.idle_cpus if short_of_memory else best.idle_memory
     if part < _WORTH_SAYING:
         return tuple(texts)
-    text = f"{scarce} wastes {part:.0%} of {one.name}'s {idle}"
+    waste, of = ("memory wastes", "vCPUs") if short_of_memory else ("CPUs waste", "memory")
+    text = f"{waste} {part:.0%} of {one.name}'s {of}"
     better = _better(best, need, book, host)
     if better:
         text += f": {better.instance.name} would hold {better.jobs}, {_saving(best, better)}"
-        texts.append(text)
-    elif scarce == "memory":
+    if better or short_of_memory:
         texts.append(text)
     return tuple(texts)
 
