@@ -218,7 +218,9 @@ class Condition:
     def explain_not(self, job: JobSpec, at: Moment) -> str:
         """Why it does not hold, for a job for which it does not."""
         value = self.value(job, at)
-        return f"{self.word} is not known" if value is None else self.told_not(value)
+        if value is None:
+            return f"{self.word} is not set, or not known"
+        return self.told_not(value)
 
 
 def conditions_of(when: When, timezone: str = "UTC") -> tuple[Condition, ...]:

@@ -88,7 +88,10 @@ class Explanation:
                 yield f"    {'yes' if tested.holds else 'no '}  {tested.text}"
             for choice in step.choices:
                 why = choice.misfit or "; ".join(f"cannot hold it: {one}" for one in choice.lacks)
-                yield f"    {_mark(step, choice)}  {choice.target}{f': {why}' if why else ''}"
+                name = choice.target
+                if choice.instead_of:
+                    name += f", the fallback of {choice.instead_of}"
+                yield f"    {_mark(step, choice)}  {name}{f': {why}' if why else ''}"
         yield f"→ {self.target}" if self.target else f"→ refused: {self.refused}"
         for reason in self.reasons:
             yield f"    {reason}"

@@ -84,7 +84,7 @@ def best(offers: Sequence[tuple[Offer, bool]], choose: Choose) -> int:
         offer, is_spot = offers[position]
         if choose == "cheapest":
             cost = offer.usd_per_work
-            return (cost is None, cost or 0.0, not is_spot, position)
+            return (cost is None, cost or 0.0, cost is None and not is_spot, position)
         if choose == "fastest":
             return (-(offer.speed or 1.0), is_spot, position)
         return (position,)

@@ -86,8 +86,8 @@ def _about_a_word(
     match detail["type"]:
         case "missing":
             near = nearest(word, document.keys(location[:-1]))
-            hint = f" Is `{near}` meant to be it?" if near else ""
-            return [f"{where} lacks `{word}`{about}.{hint}"]
+            hint = f"is `{near}` meant to be it?" if near else f"add `{word}: …`."
+            return [f"{where} lacks `{word}`{about}: {hint}"]
         case "literal_error":
             choices = [c.strip().strip("'") for c in _expected(detail)]
             near = nearest(written, choices)
