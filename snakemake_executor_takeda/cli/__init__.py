@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from snakemake_executor_takeda.cli import audit, cancel, handoff, policy, sandbox, status
+from snakemake_executor_takeda.cli import audit, cancel, handoff, policy, prices, sandbox, status
 from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
 from snakemake_executor_takeda.values import TakedaError
 
@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (audit, cancel, handoff, policy, sandbox, status):
+    for module in (audit, cancel, handoff, policy, prices, sandbox, status):
         module.register(subparsers)
     return parser
 
