@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.nearest import nearest
+from snakemake_executor_takeda.plain_data import parse_json
 from snakemake_executor_takeda.routing.instances import Instance, Instances, packaged
 from snakemake_executor_takeda.values import TakedaError
 
@@ -168,30 +169,31 @@ def _source(part: Mapping[str, Any]) -> Source:
 
 
 def _by_type(families: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        f"{family}.{size}": price
-        for family, sizes in families.items()
-        for size, price in sizes.items()
-    }
+    return _prices(
+        {
+            f"{family}.{size}": price
+            for family, sizes in families.items()
+            for size, price in sizes.items()
+        }
+    )
+
+
+def _prices(by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises ValueError for what is no price."""
+    for name, price in by_name.items():
+        if price is not None and (type(price) not in (int, float) or price < 0):
+            raise ValueError(f"{name}: {price!r} is no price")
+    return dict(by_name)
 
 
 def _fargate(part: Mapping[str, Any]) -> FargatePrices:
-    return FargatePrices(
-        _source(part),
-        part["usd_per_vcpu_hour"],
-        part["usd_per_gib_hour"],
-        part.get("arm64_usd_per_vcpu_hour"),
-        part.get("arm64_usd_per_gib_hour"),
-    )
+    prices = _prices({word: value for word, value in part.items() if word.endswith("_hour")})
+    return FargatePrices(_source(part), **prices)
 
 
 def _healthomics(part: Mapping[str, Any]) -> OmicsPrices:
-    return OmicsPrices(
-        _source(part),
-        part["usd_per_hour"],
-        part.get("static_storage_usd_per_gib_hour"),
-        part.get("dynamic_storage_usd_per_gib_hour"),
-    )
+    storage = _prices({word: value for word, value in part.items() if word.endswith("_gib_hour")})
+    return OmicsPrices(_source(part), _prices(part["usd_per_hour"]), **storage)
 
 
 @cache
@@ -202,8 +204,8 @@ def _packaged() -> Mapping[str, Any]:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise _unreadable(file, str(error)) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _unreadable(file, f'it is no JSON object with "format": {FORMAT}')

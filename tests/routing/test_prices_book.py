@@ -187,6 +187,8 @@ def test_newer_shapes_of_the_user_come_first(tmp_path, date, vcpus):
         '{"format": 1, "region": {"ec2": {}}}',
         '{"format": 1, "region": {"ec2": 7}}',
         '{"format": 1, "region": []}',
+        '{"format": 1, "region": {"spot": {"date": "2027", "source": "s", "usd_per_hour": {"c7i": {"large": "0.1"}}}}}',
+        '{"format": 1, "region": {"fargate": {"date": "2027", "source": "s", "usd_per_vcpu_hour": -1, "usd_per_gib_hour": 1}}}',
         '{"format": 1, "shapes": {"date": "2027"}}',
         "[" * 100_000,
     ],
