@@ -74,14 +74,19 @@ class _Reader:
         self, document: Document, location: Location, name: str, trail: tuple[Path, ...]
     ) -> Path | None:
         """The file to read, None where there is none, or it has been read."""
-        path = _joined_path(Path(document.file).parent, name)
-        real = path.resolve()
         written = f"`include: {document.written(location)}`"
         wrong = None
+        try:
+            path = _joined_path(Path(document.file).parent, name)
+            real, is_file = path.resolve(), path.is_file()
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL, links in a circle
+            wrong = "this is no path of a file: name a policy, relative to this file."
+            self.problems.add(document.place(location), f"{written}: {wrong}")
+            return None
         if real in trail:
             circle = " → ".join(shown(one.name) for one in (*trail[trail.index(real) :], real))
             wrong = f"files include each other in a circle ({circle}): remove one of them."
-        elif not path.is_file():
+        elif not is_file:
             near = nearest(path.name, _neighbours(path))
             hint = f" Did you mean {near}?" if near else " Paths are relative to this file."
             wrong = f"there is no such file beside {shown(document.file)}.{hint}"

@@ -131,6 +131,9 @@ def test_an_unset_variable_is_named_with_the_included_file(tmp_path: Path) -> No
         ("version: 1", "siet.yaml", "Did you mean site.yaml?"),
         ("version: 1", "[{a: b}]", "must be the path of a policy"),
         ("version: 1", ".", "there is no such file"),
+        ("version: 1", r'"a\0b"', "this is no path of a file"),
+        ("version: 1", "a" * 300, "this is no path of a file"),
+        ("version: 1", "~nobody-here/site.yaml", "there is no such file"),
         ("version: 2", "site.yaml", "site.yaml:1: the policy: `version: 2` must say `version: 1`"),
         ("default: a", "site.yaml", "site.yaml:1: the policy: it must say `version: 1`"),
         ("[1]", "site.yaml", "site.yaml:1: an included policy begins with `version: 1`"),
@@ -210,6 +213,13 @@ def test_a_locked_route_comes_before_the_projects_and_the_rules_own_words(tmp_pa
         )
     # Elsewhere the rule's words come first.
     assert place(job("y", resources={"target": "spot"}), policy).target.name == "spot"
+
+
+def test_the_sites_locked_routes_come_before_the_projects(tmp_path: Path) -> None:
+    rest = "routes: [{when: {rule: 'x*'}, to: hpc, locked: true}]\n"
+    policy = load_files(tmp_path, site=LOCKED, routing=on("site.yaml", rest))
+    assert place(job("x_1"), policy).target.name == "od"
+    assert place(job("x1"), policy).target.name == "hpc"
 
 
 def test_a_rules_words_choose_among_the_targets_of_a_locked_route(tmp_path: Path) -> None:
