@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IAM = ROOT / "infrastructure/iam"
 PACKAGE = ROOT / "snakemake_executor_takeda"
-SERVICES = ("batch", "omics", "s3", "sqs", "logs")
+SERVICES = ("batch", "omics", "s3", "sqs", "logs", "pricing", "ec2")
 MANAGED_POLICY_CHARS = 6144
 """IAM's limit, white space not counted."""
 NEVER_IN_FILES = ("sandbox/",)
