@@ -209,7 +209,7 @@ def _row(one: Instance, book: PriceBook) -> dict[str, Any]:
 
 
 def _omics_rows(word: str, book: PriceBook) -> list[dict[str, Any]]:
-    from snakemake_executor_takeda.routing.instances_packing import omics_in
+    from snakemake_executor_takeda.routing.instances_serverless import omics_in
 
     here = [one.shape for one in omics_in(book.region)]
     asked = [one for one in here if one.name == word or f"{one.name}.".startswith(f"{word}.")]

@@ -8,16 +8,13 @@ from functools import lru_cache
 
 from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.routing.instances import Host, Instance, plain_model
-from snakemake_executor_takeda.routing.instances_packing import (
-    SIBLINGS,
-    Need,
+from snakemake_executor_takeda.routing.instances_packing import SIBLINGS, Need, fits, holds
+from snakemake_executor_takeda.routing.instances_serverless import (
+    FARGATE_MEM_MIB,
     fargate_fit,
-    fits,
-    holds,
     omics_fit,
     omics_in,
 )
-from snakemake_executor_takeda.routing.instances_serverless import FARGATE_MEM_MIB
 from snakemake_executor_takeda.routing.prices import PriceBook
 
 _GIB = 1024

@@ -18,21 +18,12 @@ from snakemake_executor_takeda.routing.instances import (
     Instance,
     fitted_memory,
 )
-from snakemake_executor_takeda.routing.instances_serverless import (
-    STATIC_STORAGE_GIB,
-    OmicsInstance,
-    fargate_size,
-    omics_instances,
-)
-from snakemake_executor_takeda.routing.prices import OmicsPrices, PriceBook
+from snakemake_executor_takeda.routing.prices import PriceBook
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Shape
 
-OMICS_MIN_SECONDS = 60
-"""A task of HealthOmics is paid for at least this long."""
-
-_WORTH_SAYING = 0.4
+WORTH_SAYING = 0.4
 """Part of an instance that has to lie idle before it is said."""
 _WORTH_CHANGING = 0.1
 """Part of the price that another type has to save before it is named."""
@@ -80,34 +71,6 @@ class Fit:
     def usd_per_hour(self, capacity: str | None) -> float | None:
         """By the capacity of a target: `spot`, or On-Demand for everything else."""
         return self.spot_usd_per_hour if capacity == "spot" else self.on_demand_usd_per_hour
-
-
-@dataclass(frozen=True, slots=True)
-class FargateFit:
-    """A job as a task of Fargate."""
-
-    vcpus: int
-    mem_mib: int
-    on_demand_usd_per_hour: float | None
-    spot_usd_per_hour: float | None
-    """An estimate: there is no API for it."""
-    idle_cpus: float
-    idle_memory: float
-    reasons: tuple[str, ...] = ()
-
-    def usd_per_hour(self, capacity: str | None) -> float | None:
-        return self.spot_usd_per_hour if capacity == "spot" else self.on_demand_usd_per_hour
-
-
-@dataclass(frozen=True, slots=True)
-class OmicsFit:
-    """A task of HealthOmics, which has an instance to itself."""
-
-    instance: Instance
-    usd_per_hour: float | None
-    idle_cpus: float
-    idle_memory: float
-    reasons: tuple[str, ...] = ()
 
 
 def need_of(
@@ -231,9 +194,9 @@ def _advice(best: Fit, need: Need, book: PriceBook, host: Host) -> tuple[str, ..
     """What the best of a target's types wastes, and which type would not."""
     one, texts = best.instance, []
     if need.gpus == 0 and one.gpus:
-        texts.append(f"{one.name} has {_count(one.gpus, 'GPU')}, and the job asks for none")
+        texts.append(f"{one.name} has {count(one.gpus, 'GPU')}, and the job asks for none")
     if need.whole_nodes:
-        if best.idle_cpus >= _WORTH_SAYING:
+        if best.idle_cpus >= WORTH_SAYING:
             texts.append(
                 f"uses {need.cpus} of {one.vcpus} vCPUs of {one.name}, and pays for all of them"
             )
@@ -242,7 +205,7 @@ def _advice(best: Fit, need: Need, book: PriceBook, host: Host) -> tuple[str, ..
         return tuple(texts)
     short_of_memory = best.idle_cpus >= best.idle_memory
     part = best.idle_cpus if short_of_memory else best.idle_memory
-    if part < _WORTH_SAYING:
+    if part < WORTH_SAYING:
         return tuple(texts)
     waste, of = ("memory wastes", "vCPUs") if short_of_memory else ("CPUs waste", "memory")
     text = f"{waste} {part:.0%} of {one.name}'s {of}"
@@ -278,98 +241,6 @@ def _saving(best: Fit, better: Fit) -> str:
     return f"at {usd(after)} an hour for a job instead of {usd(before)}"
 
 
-@lru_cache(maxsize=8192)
-def fargate_fit(need: Need, book: PriceBook) -> FargateFit | None:
-    """The least legal size of a Fargate task that holds the job; None where there is none, for a job
-    with GPUs, EFA or several nodes among others."""
-    if need.gpus or need.nodes > 1 or need.efa:
-        return None
-    size = fargate_size(need.cpus, need.mem_mib)
-    if size is None:
-        return None
-    vcpus, mem_mib = size
-    full = _fargate_usd(need, book, vcpus, mem_mib)
-    idle_cpus, idle_memory = 1 - need.cpus / vcpus, 1 - need.mem_mib / mem_mib
-    reasons = []
-    if (vcpus, mem_mib) != (need.cpus, need.mem_mib):
-        reasons.append(
-            f"asks for {_count(need.cpus, 'CPU')} and {need.mem_mib:,} MiB: Fargate's next size is "
-            f"{vcpus} vCPU with {mem_mib // 1024} GiB"
-        )
-    return FargateFit(
-        vcpus,
-        mem_mib,
-        full,
-        None if full is None else full * book.fargate_spot_share,
-        idle_cpus,
-        idle_memory,
-        tuple(reasons),
-    )
-
-
-def _fargate_usd(need: Need, book: PriceBook, vcpus: int, mem_mib: int) -> float | None:
-    prices = book.fargate
-    if prices is None:
-        return None
-    cpu: float | None = prices.usd_per_vcpu_hour
-    gib: float | None = prices.usd_per_gib_hour
-    if need.architecture == "arm64":
-        cpu, gib = prices.arm64_usd_per_vcpu_hour, prices.arm64_usd_per_gib_hour
-    return None if cpu is None or gib is None else vcpus * cpu + mem_mib / 1024 * gib
-
-
-def omics_in(region: str) -> tuple[OmicsInstance, ...]:
-    """The types of HealthOmics in a Region, from small to large."""
-    return tuple(
-        one for one in omics_instances() if not one.only_in_regions or region in one.only_in_regions
-    )
-
-
-@lru_cache(maxsize=8192)
-def omics_fit(need: Need, book: PriceBook) -> OmicsFit | None:
-    """The smallest omics.* type that holds a task, which is the one HealthOmics takes; None where there
-    is none. The service looks at the nominal memory, of which it keeps 5 % for its agents."""
-    if need.nodes > 1 or need.efa or need.architecture == "arm64":
-        return None
-    for candidate in omics_in(book.region):
-        one = candidate.shape
-        if (
-            need.cpus <= one.vcpus
-            and need.mem_mib <= one.memory_mib
-            and need.gpus <= one.gpus
-            and bool(need.gpus) == bool(one.gpus)
-            and (not need.gpus or one.has_gpu(need.gpu_model))
-        ):
-            price = book.healthomics.usd_per_hour.get(one.name) if book.healthomics else None
-            idle = 1 - need.cpus / one.vcpus, 1 - need.mem_mib / one.memory_mib
-            return OmicsFit(one, price, *idle, reasons=_omics_advice(one, *idle))
-    return None
-
-
-def _omics_advice(one: Instance, idle_cpus: float, idle_memory: float) -> tuple[str, ...]:
-    if idle_cpus < _WORTH_SAYING and idle_memory < _WORTH_SAYING:
-        return ()
-    return (
-        f"leaves {idle_cpus:.0%} of {one.name}'s vCPUs and {idle_memory:.0%} of its memory idle: "
-        "a task of HealthOmics has its instance to itself",
-    )
-
-
-def omics_storage_usd(prices: OmicsPrices, kind: str, gib: float, hours: float) -> float | None:
-    """What the storage of a run costs, `STATIC` for what is set aside (1,200 GiB at least) or `DYNAMIC`
-    for what is used; None where the price is not known."""
-    if kind == "STATIC":
-        each, gib = prices.static_storage_usd_per_gib_hour, max(gib, STATIC_STORAGE_GIB)
-    else:
-        each = prices.dynamic_storage_usd_per_gib_hour
-    return None if each is None else each * gib * hours
-
-
-def omics_task_usd(usd_per_hour: float, seconds: float) -> float:
-    """What a task costs that runs so long: a minute at least."""
-    return usd_per_hour * max(seconds, OMICS_MIN_SECONDS) / 3600
-
-
 def usd(amount: float | None) -> str:
     """`$0.0661`, `$12.30`, and `no known price`."""
     if amount is None:
@@ -377,5 +248,5 @@ def usd(amount: float | None) -> str:
     return f"${amount:.4f}" if amount < 1 else f"${amount:,.2f}"
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from snakemake_executor_takeda.routing import instances_feasibility as table
 from snakemake_executor_takeda.routing.feasibility import Lack
 from snakemake_executor_takeda.routing.instances import Host
-from snakemake_executor_takeda.routing.instances_packing import Need, fargate_fit, fits, need_of
+from snakemake_executor_takeda.routing.instances_packing import Need, fits, need_of
+from snakemake_executor_takeda.routing.instances_serverless import fargate_fit
 from snakemake_executor_takeda.routing.market import NOTHING_KNOWN, Offer, RememberingMarket
 from snakemake_executor_takeda.routing.prices import price_book
 

@@ -7,15 +7,12 @@ import dataclasses
 import pytest
 
 from snakemake_executor_takeda.routing.instances import Host, Instance, Instances
-from snakemake_executor_takeda.routing.instances_packing import (
-    Need,
+from snakemake_executor_takeda.routing.instances_packing import Need, fits, need_of, usd
+from snakemake_executor_takeda.routing.instances_serverless import (
     fargate_fit,
-    fits,
-    need_of,
     omics_fit,
     omics_storage_usd,
     omics_task_usd,
-    usd,
 )
 from snakemake_executor_takeda.routing.prices import PriceBook, Source, price_book
 from snakemake_executor_takeda.values import Shape
