@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.nearest import nearest
+from snakemake_executor_takeda.routing.conditions import CLOCK_WORDS
 from snakemake_executor_takeda.routing.mistakes import did_you_mean
 from snakemake_executor_takeda.routing.policy_file import LOCKABLE
 from snakemake_executor_takeda.routing.source import (
@@ -24,6 +25,8 @@ from snakemake_executor_takeda.routing.source import (
 )
 
 MAX_FILES = 50
+_CHOOSE, _ZONE = "first", "UTC"
+"""What holds where a file does not say it."""
 _OF_ONE_FILE = ("version", "include", "locked")
 """Words that are not joined."""
 
@@ -98,6 +101,40 @@ class _Reader:
         return None if real in self._seen else path
 
 
+@dataclass(frozen=True)
+class _Route:
+    """A route where it stands, with what its own file says about all of its routes: a file means the same
+    wherever it is included."""
+
+    document: Document
+    position: int
+    choose: Any
+    timezone: Any
+
+    @property
+    def is_locked(self) -> bool:
+        value = self._value
+        return isinstance(value, dict) and value.get("locked") is True
+
+    def value(self, said: Mapping[str, Any]) -> Any:
+        """As part of a policy that says this."""
+        value = self._value
+        if not isinstance(value, dict):
+            return value
+        value = dict(value)
+        if self.choose != said.get("choose", _CHOOSE) and isinstance(value.get("to"), list):
+            value.setdefault("choose", self.choose)
+        when = value.get("when")
+        is_timed = isinstance(when, dict) and CLOCK_WORDS & when.keys()
+        if is_timed and self.timezone != said.get("timezone", _ZONE):
+            value["when"] = {"timezone": self.timezone, **when}
+        return value
+
+    @property
+    def _value(self) -> Any:
+        return self.document.value["routes"][self.position]
+
+
 @dataclass
 class _Joining:
     """The document that grows as files of greater force are added."""
@@ -105,7 +142,7 @@ class _Joining:
     problems: Problems
     value: dict[str, Any] = field(default_factory=dict)
     marks: dict[Location, Mark] = field(default_factory=dict)
-    _routes: list[tuple[Document, int]] = field(default_factory=list)
+    _routes: list[_Route] = field(default_factory=list)
     """Those of a later file before those of an earlier one."""
     _locked: dict[str, str] = field(default_factory=dict)
     """Word → where it is locked."""
@@ -114,6 +151,7 @@ class _Joining:
         if not isinstance(document.value, dict):
             self._take((), document)
             return
+        new_routes = 0
         for word, value in document.value.items():
             if word in self._locked:
                 self.problems.add(
@@ -123,7 +161,7 @@ class _Joining:
             elif word == "routes" and value is None:
                 continue  # a heading without routes
             elif word == "routes" and isinstance(value, list):
-                self._routes[:0] = [(document, position) for position in range(len(value))]
+                new_routes = len(value)
                 self.marks[word,] = document.mark((word,))
             elif word == "targets" and isinstance(value, dict):
                 self._add_targets(document, value)
@@ -131,6 +169,11 @@ class _Joining:
                 self._merge((word,), document)
             elif word not in _OF_ONE_FILE:
                 self._take((word,), document)
+        choose = self.value.get("choose", _CHOOSE)
+        timezone = self.value.get("timezone", _ZONE)
+        self._routes[:0] = [
+            _Route(document, position, choose, timezone) for position in range(new_routes)
+        ]
         for word in _words_locked(document):
             self._locked.setdefault(word, str(document.place(("locked",))))
 
@@ -143,14 +186,16 @@ class _Joining:
         numbers = {}
         if "routes" not in self.value and self._routes:
             ordered = [
-                *(one for one in _outermost_first(self._routes) if _is_locked(*one)),
-                *(one for one in self._routes if not _is_locked(*one)),
+                *(one for one in _outermost_first(self._routes) if one.is_locked),
+                *(one for one in self._routes if not one.is_locked),
             ]
-            self.value["routes"] = []
-            for position, (document, own) in enumerate(ordered):
-                self.value["routes"].append(document.value["routes"][own])
-                self._copy_marks(("routes", own), document, ("routes", position))
-                numbers[position] = own + 1
+            self.value["routes"] = [one.value(self.value) for one in ordered]
+            for position, one in enumerate(ordered):
+                self._copy_marks(("routes", one.position), one.document, ("routes", position))
+                here: Location = ("routes", position, "when", "timezone")
+                mark = one.document.mark(("timezone",))
+                self.marks.setdefault(here, Mark(mark.place, str(one.timezone)))
+                numbers[position] = one.position + 1
         marks = {(): top.mark(()), **self.marks}
         return Document(top.file, self.value, marks, self.problems, numbers)
 
@@ -264,16 +309,11 @@ def _words_locked(document: Document) -> list[str]:
     return [word for word in words if word in LOCKABLE] if isinstance(words, list) else []
 
 
-def _is_locked(document: Document, position: int) -> bool:
-    route = document.value["routes"][position]
-    return isinstance(route, dict) and route.get("locked") is True
-
-
-def _outermost_first(routes: list[tuple[Document, int]]) -> Iterator[tuple[Document, int]]:
+def _outermost_first(routes: list[_Route]) -> Iterator[_Route]:
     """Files in the order in which they are included, each one's routes in their own order."""
-    files = list(dict.fromkeys(document.file for document, _ in routes))
+    files = list(dict.fromkeys(one.document.file for one in routes))
     for file in reversed(files):
-        yield from (one for one in routes if one[0].file == file)
+        yield from (one for one in routes if one.document.file == file)
 
 
 def _joined_path(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,33 @@ def test_an_override_is_no_route_that_never_matches(tmp_path: Path) -> None:
         "site.yaml", 'routes: [{when: {mpi: true}, to: hpc}, {when: {rule: "x_*"}, to: od}]'
     )
     assert len(load_files(tmp_path, site=SITE, routing=project).routes) == 4
+
+
+def test_a_file_means_the_same_wherever_it_is_included(tmp_path: Path) -> None:
+    site = SITE.replace('{rule: "x_*"}, to: od', '{rule: "x_*", time: "8:00-9:00"}, to: [od, hpc]')
+    project = on(
+        "site.yaml",
+        """timezone: Europe/Berlin
+choose: cheapest
+targets: {hpc: {usd_per_cpu_hour: 0}}
+routes: [{when: {rule: "y_*", time: "8:00-9:00"}, to: [od, hpc]}]
+""",
+    )
+    policy = load_files(tmp_path, site=site, routing=project)
+    own, _, sites = policy.routes
+    assert (own.choose, sites.choose) == ("cheapest", "first")
+    assert own.when == "{rule: y_*, time: 8:00-9:00}"
+    assert sites.when == "{timezone: Asia/Tokyo, rule: x_*, time: 8:00-9:00}"
+    tokyo = datetime(2026, 7, 1, 23, 30, tzinfo=UTC)
+    berlin = datetime(2026, 7, 1, 6, 30, tzinfo=UTC)
+    for at, rule in ((tokyo, "x_1"), (berlin, "y_1")):
+        said = place(job(rule), policy, at).reasons[0]
+        assert said.startswith("route ")
+    assert place(job("x_1"), policy, berlin).reasons[0] == "default"
+    # Of a file that says no time zone, UTC.
+    without = site.replace("timezone: Asia/Tokyo\n", "")
+    policy = load_files(tmp_path, site=without, routing=project)
+    assert policy.routes[2].when.startswith("{timezone: UTC, ")
 
 
 LOCKED = (
