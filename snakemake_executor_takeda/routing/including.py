@@ -125,8 +125,8 @@ class _Route:
         if self.choose != said.get("choose", _CHOOSE) and isinstance(value.get("to"), list):
             value.setdefault("choose", self.choose)
         when = value.get("when")
-        is_timed = isinstance(when, dict) and CLOCK_WORDS & when.keys()
-        if is_timed and self.timezone != said.get("timezone", _ZONE):
+        in_another_zone = self.timezone != said.get("timezone", _ZONE)
+        if in_another_zone and isinstance(when, dict) and CLOCK_WORDS & when.keys():
             value["when"] = {"timezone": self.timezone, **when}
         return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.nearest import nearest
@@ -86,10 +86,14 @@ def too_large(
     lacking = [one for one in candidates if one.lacks]
     listed = "; ".join(f"{one.target.name}: {', '.join(map(str, one.lacks))}" for one in lacking)
     said = f"{who(job)}: {where}: {listed}."
-    able = [one.target.name for one in others if one.fits]
+    able = [one for one in others if one.fits]
     if able:
+        missing = {lack.resource for one in lacking for lack in one.lacks}
+        known = next((one for one in able if _is_known(one, missing)), None)
+        name = (known or able[0]).target.name
+        could = "could" if known else "may, as it is not known what it has"
         return PlacementError(
-            f"{said} {able[0]} could: {remedy.format(name=able[0])}, or lower what the rule asks."
+            f"{said} {name} {could}: {remedy.format(name=name)}, or lower what the rule asks."
         )
     near = min(
         (one for one in (*lacking, *others) if one.lacks and not one.misfit),
@@ -106,6 +110,14 @@ def too_large(
     return PlacementError(
         f"{said} Nearest is {near.target.name}{place}{what}. Lower what the rule asks (in a profile: "
         f"`set-resources`), {larger}or add a target that has more."
+    )
+
+
+def _is_known(one: Candidate, resources: Collection[str]) -> bool:
+    """Whether a target that holds a job is known to have enough of these."""
+    limits = one.target.limits
+    return bool(one.offer.instance) or all(
+        getattr(limits, resource, None) not in (None, ()) for resource in resources
     )
 
 

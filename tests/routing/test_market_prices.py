@@ -58,7 +58,7 @@ def test_a_job_larger_than_all_instances_is_refused_with_the_type_that_would_do(
         "no target of `default` can hold it: od: 1,863 GiB of memory on a node: the largest" in said
     )
     # A cluster says itself what its nodes hold.
-    assert "hpc could: name it in `default`" in said
+    assert "hpc may, as it is not known what it has: name it in `default`" in said
 
 
 def test_the_region_is_the_targets_own_or_that_of_the_run(policy: Policy) -> None:

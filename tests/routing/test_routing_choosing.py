@@ -202,14 +202,15 @@ LARGE = "rule align (workflow/Snakefile:12): "
         (
             "cheap",
             {"shape": {"mem_mb": 70_000}},
-            "no target of `default` can hold it: cheap: mem_mb is 70000, at most 64000. dear could: name "
-            'it in `default`, add a route to it, or set target="dear" on the rule, or lower what the rule '
+            "no target of `default` can hold it: cheap: mem_mb is 70000, at most 64000. dear may, as it "
+            'is not known what it has: name it in `default`, add a route to it, or set target="dear" on the rule, or lower what the rule '
             "asks.",
         ),
         (
             "cheap",
             {"shape": {"runtime_min": 601}, "resources": {"target": "cheap"}},
-            "it asks target='cheap', which cannot hold it: cheap: runtime is 601, at most 600. dear could: "
+            "it asks target='cheap', which cannot hold it: cheap: runtime is 601, at most 600. dear may, as it is not "
+            "known what it has: "
             'set target="dear" on the rule',
         ),
     ],
@@ -248,6 +249,19 @@ default: small
     # What an earlier route takes is not sent on to a later one or the default.
     with pytest.raises(PlacementError, match="no target of route 1"):
         place(job(shape={"gpus": 1, "gpu_model": "H100"}), policy)
+
+
+def test_a_target_that_is_known_to_hold_it_is_named_before_one_that_may(tmp_path: Path) -> None:
+    text = """\
+version: 1
+targets:
+  small: {backend: slurm, limits: {mem_mb: 1000}}
+  other: {backend: slurm, limits: {gpu: 1}}
+  large: {backend: slurm, limits: {mem_mb: 500000}}
+default: small
+"""
+    with pytest.raises(PlacementError, match=r"at most 1000\. large could: name it in `default`"):
+        place(job(shape={"mem_mb": 2000}), load(tmp_path, text))
 
 
 def test_a_fallback_can_hold_the_job(tmp_path: Path) -> None:

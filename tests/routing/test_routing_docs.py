@@ -138,7 +138,7 @@ def test_the_refusal_shown_is_the_one_told(tmp_path: Path) -> None:
 version: 1
 targets:
   cluster: {backend: slurm, limits: {mem_mb: 256000}}
-  big: {backend: slurm}
+  big: {backend: slurm, limits: {mem_mb: 2000000}}
 default: cluster
 """
     large = job("assemble", shape={"mem_mb": 900_000}, source_line="Snakefile:12")

@@ -81,7 +81,7 @@ def test_a_job_that_is_refused_is_a_problem(file: str, capsys: pytest.CaptureFix
         "→ refused: rule align: it asks target='spot', which cannot hold it: spot: mem_mb is"
         in said
     )
-    assert 'od could: set target="od" on the rule' in said
+    assert 'od may, as it is not known what it has: set target="od" on the rule' in said
 
 
 @pytest.mark.parametrize(
