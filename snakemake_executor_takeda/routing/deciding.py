@@ -292,13 +292,13 @@ class _Deciding:
             where, remedy = f"it asks target={route.to[0]!r}, which cannot hold it", named
         elif route.label == DEFAULT:
             where = "no target of `default` can hold it"
-            remedy = f"name it in `default`, add a route to it, or {named}"
+            remedy = f"name it in `default`, add a route to it, {named}"
         elif route.label == ANY:
             where = f"no target of {self.policy.source} that is what it asks for can hold it"
             remedy = named
         else:
             where = f"no target of {route.label} can hold it"
-            remedy = f"name it in `to` of that route, or {named}"
+            remedy = f"name it in `to` of that route, {named}"
         raise too_large(self.job, candidates, others, where=where, remedy=remedy)
 
     def _because(self, route: Route) -> str:

@@ -203,7 +203,7 @@ LARGE = "rule align (workflow/Snakefile:12): "
             "cheap",
             {"shape": {"mem_mb": 70_000}},
             "no target of `default` can hold it: cheap: mem_mb is 70000, at most 64000. dear may, as it "
-            'is not known what it has: name it in `default`, add a route to it, or set target="dear" on the rule, or lower what the rule '
+            'is not known what it has: name it in `default`, add a route to it, set target="dear" on the rule, or lower what the rule '
             "asks.",
         ),
         (
