@@ -68,11 +68,15 @@ class OmicsInstance:
 
 @cache
 def omics_instances() -> tuple[OmicsInstance, ...]:
-    """From small to large: by vCPUs, then by memory, so that the first that holds a task is the one that
-    HealthOmics takes. Its guide: 8 vCPUs and 64 GiB run on omics.r.2xlarge."""
+    """From small to large: by vCPUs, then by memory, without GPUs first, so that the first that holds a
+    task is the one that HealthOmics takes. Its guide: 8 vCPUs and 64 GiB run on omics.r.2xlarge."""
     rows = packaged_document()["healthomics"]["rows"]
     ones = (OmicsInstance(Instance(*row[:6]), frozenset(row[6])) for row in rows)
-    return tuple(sorted(ones, key=lambda one: (one.shape.vcpus, one.shape.memory_mib)))
+    return tuple(sorted(ones, key=_size))
+
+
+def _size(one: OmicsInstance) -> tuple[int, int, int]:
+    return one.shape.vcpus, one.shape.memory_mib, one.shape.gpus
 
 
 def fargate_size(cpus: int, mem_mib: int) -> tuple[int, int] | None:
@@ -144,7 +148,6 @@ def omics_fit(need: Need, book: PriceBook) -> OmicsFit | None:
             need.cpus <= one.vcpus
             and need.mem_mib <= one.memory_mib
             and need.gpus <= one.gpus
-            and bool(need.gpus) == bool(one.gpus)
             and (not need.gpus or one.has_gpu(need.gpu_model))
         ):
             price = book.healthomics.usd_per_hour.get(one.name) if book.healthomics else None

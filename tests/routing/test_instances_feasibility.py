@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from snakemake_executor_takeda.routing.instances import Host
+from snakemake_executor_takeda.routing.instances import Host, Instance, Instances
 from snakemake_executor_takeda.routing.instances_feasibility import (
     fargate_lack,
     lack,
@@ -13,7 +13,12 @@ from snakemake_executor_takeda.routing.instances_feasibility import (
     unknown_gpu,
 )
 from snakemake_executor_takeda.routing.instances_packing import Need, fits
-from snakemake_executor_takeda.routing.prices import packaged_regions, price_book
+from snakemake_executor_takeda.routing.prices import (
+    PriceBook,
+    Source,
+    packaged_regions,
+    price_book,
+)
 
 GIB = 1024
 
@@ -155,10 +160,30 @@ def test_the_nearest_type_is_one_of_the_region_that_holds_the_job(region, tmp_pa
         assert fits(need, (found.name,), book)
 
 
-def test_hpc_types_are_near_for_jobs_with_their_own_nodes(tmp_path):
+def test_hpc_types_are_near_for_jobs_with_their_own_nodes_only(tmp_path):
     book = price_book("us-east-2", tmp_path)
     need = Need(96, 300 * GIB, nodes=4, whole_nodes=True, efa=True)
     assert nearest_instance(need, book, Host.SLURM).name == "hpc6a.48xlarge"
+    need = Need(96, 300 * GIB, efa=True)
+    assert not nearest_instance(need, book, Host.BATCH).name.startswith("hpc")
+
+
+def test_the_nearest_has_no_gpu_for_nothing_and_is_to_be_had():
+    ones = [
+        Instance("g9.large", 4, 16 * GIB, 1, "L4", 22_888),
+        Instance("a9.large", 4, 16 * GIB),
+        Instance("b9.large", 4, 16 * GIB),
+        Instance("d9.large", 4, 16 * GIB),
+    ]
+    prices = {"g9.large": 0.1, "a9.large": 0.3, "b9.large": 0.2}
+    table = Instances({one.name: one for one in ones})
+    book = PriceBook("xx-made-1", table, Source("2026-01-01", "made up"), prices)
+    assert nearest_instance(Need(), book, Host.BATCH).name == "b9.large"
+    assert nearest_instance(Need(gpus=1), book, Host.BATCH).name == "g9.large"
+    unpriced = PriceBook("xx-made-1", table, book.ec2, {"d9.large": None, "a9.large": 0.3})
+    assert nearest_instance(Need(), unpriced, Host.BATCH).name == "a9.large"
+    only_unpriced = PriceBook("xx-made-1", table, book.ec2, {"d9.large": None})
+    assert nearest_instance(Need(), only_unpriced, Host.BATCH).name == "d9.large"
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,18 @@ def test_waste_is_told_with_what_would_not_waste(book, need, words, reasons):
     assert best.reasons == ((reasons,) if reasons else ())
 
 
+@pytest.mark.parametrize(("price", "named"), [(0.16, True), (0.17, False), (0.2, False)])
+def test_another_type_is_named_where_it_saves_a_tenth(price, named):
+    """A job takes 93 % of the c9x.large, $0.0929, and half of the m9x.large."""
+    ones = [Instance("c9x.large", 2, 4096), Instance("m9x.large", 2, 8192)]
+    table = Instances({one.name: one for one in ones})
+    source = Source("2026-01-01", "made up")
+    one = PriceBook("xx-made-1", table, source, {"c9x.large": 0.1, "m9x.large": price})
+    (said,) = fits(Need(1, 3584), ("c9x",), one)[0].reasons
+    assert said.startswith("memory wastes 50% of c9x.large's vCPUs")
+    assert ("m9x.large would hold 2" in said) is named
+
+
 def test_waste_is_of_a_full_instance(book):
     best = fits(Need(3, 9000), ("m7i.2xlarge",), book)[0]
     assert (best.jobs, best.idle_cpus) == (2, pytest.approx(0.25))

@@ -103,7 +103,8 @@ def test_spot_is_the_median_of_the_latest_of_each_zone():
     history = [
         one("c7i.large", "a", 2, "0.030000"),
         one("c7i.large", "a", 1, "0.090000"),
-        one("c7i.large", "b", 1, "0.050000"),
+        one("c7i.large", "b", 1, "0.010000"),
+        one("c7i.large", "b", 2, "0.050000"),
         one("c7i.large", "c", 1, "0.034000"),
         one("c7i.metal-24xl", "a", 1, "1.5"),
         one("m7i.large", "b", 1, "0.04"),
