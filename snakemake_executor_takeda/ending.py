@@ -77,6 +77,8 @@ class RunEnder:
         self._anyway = anyway
         self._writing = threading.Lock()
         self._closers = ExitStack()
+        if known.remote_prefix:
+            _check_owner(known, known.remote_prefix, directory)
         self._ended = Ended()
         self._settled: set[str] = set()
         """Tasks."""
@@ -316,6 +318,20 @@ class RunEnder:
             self._ended.troubles.append(
                 f"the variables that the run's jobs had may still be in {prefix}/environment.json: {why}"
             )
+
+
+def _check_owner(known: KnownRun, prefix: str, directory: Path) -> None:
+    """Raises TakedaError where another directory has gone on with the run, or nobody can tell."""
+    from botocore.exceptions import ClientError
+
+    from snakemake_executor_takeda.backends.aws import client, error_message, readable_errors
+    from snakemake_executor_takeda.owning import Ownership
+
+    try:
+        with readable_errors("s3"):
+            Ownership(client("s3"), prefix).check(known, directory)
+    except ClientError as error:
+        raise TakedaError(f"cannot read below {prefix}: {error_message(error)}") from error
 
 
 def _active(remembered: Remembered, accepted: Accepted) -> Active:

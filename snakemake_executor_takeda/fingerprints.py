@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,7 @@ class Fingerprints:
         code = self._codes.get(name)
         if code is None:
             code = self._codes[name] = _digest(_code(job.rule))
-        # An object without a text of its own is told by its address, which differs in each process.
-        params = [_ADDRESS.sub("", repr(value)) for value in job.params]
+        params = [_text(value) for value in job.params]
         names = [key for key, _ in job.params.items()]
         return [name, code, names, params, [str(f) for f in job.input], job.container_img_url]
 
@@ -46,6 +45,18 @@ def identity(spec: JobSpec, inputs: Iterable[str]) -> str:
     if made:
         return _digest([spec.rules, made])
     return _digest([spec.rules, sorted(spec.wildcards.items()), sorted(inputs)])
+
+
+def _text(value: Any) -> str:
+    """The same in each process. An object without a text of its own is told by its address, and a set by
+    an order, which differ."""
+    if isinstance(value, set | frozenset):
+        return f"{{{', '.join(sorted(map(_text, value)))}}}"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_text(key)}: {_text(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return _ADDRESS.sub("", repr(value))
 
 
 def _code(rule: Any) -> list[str]:

@@ -97,10 +97,36 @@ def is_complete_but_marked(job: Any, workflow: Any) -> bool:
     return bool(workflow.async_run(look()))
 
 
-def mark_as_finished(job: Any, workflow: Any) -> None:
-    """Do what Snakemake does when it takes up a success, a little earlier."""
+def look_at_all_marks(workflow: Any) -> None:
+    """Have Snakemake make again what a controller that was killed left marked behind a checkpoint: it looks
+    at the marks of the jobs that it knew before it came to the checkpoint (9.27).
+
+    Raises TakedaError where the user has not said that incomplete files may be made again."""
+    dag = workflow.dag
+
+    async def look() -> None:
+        known = [job for job in dag.jobs if not dag.needrun(job)]
+        marked = [f for job in known for f in await workflow.persistence.incomplete(job)]
+        if not marked:
+            return
+        if not workflow.dag_settings.force_incomplete:
+            raise TakedaError(
+                f"{marked[0]} and perhaps others may be incomplete, as the run that made them was "
+                "ended: say the same command with --rerun-incomplete"
+            )
+        dag.forcefiles.update(marked)
+        await dag.postprocess()
+
+    workflow.async_run(look())
+
+
+def take_marks_away(job: Any, workflow: Any) -> None:
+    """Do what Snakemake does when it takes up a success, earlier and in no time: its own way (9.27) asks the
+    storage before it comes to the marks."""
+    persistence = workflow.persistence
     for member in job.jobs if job.is_group() else [job]:
-        workflow.async_run(workflow.persistence.finished(member))
+        for f in member.output:
+            persistence._unmark_incomplete(persistence._get_key(f))
 
 
 def kept_here(job: Any) -> str | None:

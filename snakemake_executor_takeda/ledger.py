@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from snakemake_executor_takeda.audit.chain import Head
 from snakemake_executor_takeda.processes import process_began
 from snakemake_executor_takeda.retrying import History
+from snakemake_executor_takeda.transactions import transaction
 from snakemake_executor_takeda.values import (
     Accepted,
     JobSpec,
@@ -94,6 +95,8 @@ _ADDED_LATER = {
     },
 }
 """Columns that a table of an older version lacks."""
+UNFINISHED = ("running", "detached")
+"""States of a run that the next controller goes on with."""
 OPEN_STATES = ("intent", "accepted")
 
 
@@ -118,7 +121,7 @@ class KnownRun:
 
     @property
     def is_unfinished(self) -> bool:
-        return self.state in ("running", "detached")
+        return self.state in UNFINISHED
 
     @property
     def is_controlled(self) -> bool:
@@ -129,6 +132,16 @@ class KnownRun:
             and self.process_began is not None
             and process_began(self.pid) == self.process_began
         )
+
+
+class Follower(Protocol):
+    """Whom a ledger tells what was just written, after it is on disk."""
+
+    def intended(self, submission_id: str) -> None:
+        """Raises SubmissionError where the submission must not be sent."""
+
+    def accepted(self, submission_id: str) -> None: ...
+    def changed(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -151,6 +164,7 @@ class Ledger:
 
     def __init__(self, path: Path, run_id: str) -> None:
         self._run_id = run_id
+        self.follower: Follower | None = None
         self._lock = threading.Lock()
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
@@ -182,7 +196,7 @@ class Ledger:
     ) -> None:
         """This process controls the run from now on."""
         now, pid = time.time(), os.getpid()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert into run values (?, 'running', ?, ?, ?, ?, ?, ?, ?, null, ?) "
                 "on conflict do update set state = 'running', workdir = excluded.workdir, "
@@ -197,11 +211,13 @@ class Ledger:
 
     def finish(self, state: str) -> None:
         """How this controller left the run: `ended`, `cancelled` or `detached`."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update run set state = ?, ended_at = ? where run_id = ?",
                 (state, time.time(), self._run_id),
             )
+        if self.follower:
+            self.follower.changed()
 
     def remembered(self, targets: Mapping[str, Target]) -> list[Remembered]:
         """The submissions of this run with tasks that have not ended, in the order they were made.
@@ -254,6 +270,16 @@ class Ledger:
             for identity, group in groupby(rows, key=lambda row: row[0])
         }
 
+    def open_task_ids(self) -> set[str]:
+        """Tasks of this run that have not ended."""
+        with self._lock:
+            rows = self._db.execute(
+                "select task_id from task join submission using (submission_id) "
+                "where run_id = ? and task.state in ('intent', 'accepted')",
+                (self._run_id,),
+            ).fetchall()
+        return {row[0] for row in rows}
+
     def numbers(self) -> tuple[int, int]:
         """The highest numbers of a task and of a submission that this run has given out."""
         after = len(self._run_id) + 3  # `<run_id>-t1`
@@ -271,7 +297,7 @@ class Ledger:
     def intend(self, submission: Submission) -> None:
         """Write what is about to be sent; on disk when this returns."""
         target = submission.target
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert into submission (submission_id, run_id, target, backend, name, state, "
                 "intent_at, asked) values (?, ?, ?, ?, ?, 'intent', ?, ?)",
@@ -303,9 +329,11 @@ class Ledger:
                     for position, task in enumerate(submission.tasks)
                 ],
             )
+        if self.follower:
+            self.follower.intended(submission.submission_id)
 
     def accept(self, submission: Submission, accepted: Accepted) -> None:
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'accepted', external_id = ?, answered_at = ? "
                 "where submission_id = ?",
@@ -318,9 +346,11 @@ class Ledger:
                     for task_id, external_id in accepted.task_external_ids.items()
                 ],
             )
+        if self.follower:
+            self.follower.accepted(submission.submission_id)
 
     def refuse(self, submission: Submission, outcome: Outcome) -> None:
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'refused', answered_at = ? where submission_id = ?",
                 (time.time(), submission.submission_id),
@@ -330,6 +360,8 @@ class Ledger:
                 "where submission_id = ?",
                 (outcome.kind, _text(outcome.reason), time.time(), submission.submission_id),
             )
+        if self.follower:
+            self.follower.accepted(submission.submission_id)
 
     def end(self, outcomes: Mapping[str, Outcome]) -> None:
         """Task ids and how these tasks ended."""
@@ -340,7 +372,7 @@ class Ledger:
 
     def never_sent(self, remembered: Remembered) -> None:
         """An intent turned out to be no more than that: no failure of its tasks."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "update submission set state = 'refused', answered_at = ? where submission_id = ?",
                 (time.time(), remembered.submission.submission_id),
@@ -355,7 +387,7 @@ class Ledger:
 
     def note_end_of_event_log(self, head: Head) -> None:
         """Where the event log ends when this run does: what is cut off later is missed by it."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.execute(
                 "insert or replace into event_log_head values (?, ?, ?, ?)",
                 (self._run_id, head.seq, head.sha256, time.time()),
@@ -367,7 +399,7 @@ class Ledger:
 
     def _end(self, ends: Iterable[tuple[str, str, Outcome]]) -> None:
         now = time.time()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.executemany(
                 "update task set state = ?, kind = ?, reason = ?, ended_at = ?, detail = ? "
                 "where task_id = ?",
@@ -376,19 +408,8 @@ class Ledger:
                     for task_id, state, one in ends
                 ],
             )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-                self._db.execute("commit")
-            except BaseException:
-                # A full disk may have ended the transaction already.
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        if self.follower:
+            self.follower.changed()
 
 
 @contextmanager
@@ -417,8 +438,27 @@ def check_version(db: sqlite3.Connection, path: Path) -> None:
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """A ledger that is there, to be looked at. Raises sqlite3.Error where there is none."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    """A ledger that is there, to be looked at, also on a file system that cannot be written. Raises
+    sqlite3.Error where there is none."""
+    uri = path.absolute().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    try:
+        db.execute("pragma schema_version")
+    except sqlite3.OperationalError:
+        db.close()
+        wal = path.with_name(f"{path.name}-wal")
+        # SQLite wants to make files beside it, unless it is told that nobody writes.
+        if (
+            not path.is_file()
+            or os.access(path.parent, os.W_OK)
+            or (wal.is_file() and wal.stat().st_size)
+        ):
+            raise
+        db = sqlite3.connect(f"{uri}?immutable=1", uri=True)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
 
 
 def last_run(path: Path) -> KnownRun | None:
@@ -463,7 +503,7 @@ def _remembered(rows: list[tuple[Any, ...]], targets: Mapping[str, Target]) -> R
     for row in rows:
         task_id, job_id, rule, wildcards, attempt, task_external_id, task_state = row[8:15]
         job = JobSpec(
-            job_id,
+            job_id if is_group else int(job_id),
             rule,
             json.loads(wildcards),
             attempt,

@@ -1,4 +1,5 @@
-"""What an earlier controller of a run has left: which jobs are on their way, and how far. No I/O.
+"""What an earlier controller of a run has left: which jobs are on their way, and how far. It
+reads files of the working directory, and asks no service.
 
 One directory has one controller at a time. A run that did not end is gone on with under its own id."""
 
@@ -80,6 +81,12 @@ class Memory:
             one for one in self._by_identity.values() if one.outcome is None and not one.is_absent
         ]
 
+    def decided_unclaimed(self) -> list[Adopted]:
+        """Tasks that no job was found for, and of which it is known how they ended."""
+        return [
+            one for one in self._by_identity.values() if one.outcome is not None or one.is_absent
+        ]
+
     def set_aside(self, adopted: Adopted) -> None:
         """It does nobody's work any more."""
         self._by_identity.pop(adopted.task.job.identity, None)
@@ -116,10 +123,37 @@ def unfinished_run(ledger: Path, workdir: Path) -> KnownRun | None:
     """The run that the next controller of this directory goes on with, if there is one. Raises TakedaError
     where it may not."""
     known = last_run(ledger)
+    if known is None:
+        check_nothing_is_lost(ledger)
     if known is None or not known.is_unfinished:
         return None
     check_is_free(known, workdir)
     return known
+
+
+def check_nothing_is_lost(ledger: Path) -> None:
+    """Raises TakedaError where there is no ledger, but the event log tells of a run without an end."""
+    events = ledger.with_name("events.jsonl")
+    if ledger.exists() or not events.is_file():
+        return
+    run_id, last = None, ""
+    with events.open("rb") as lines:
+        for line in lines:
+            # Two of a run; the others need not be read as JSON.
+            if b'"event": "run' not in line:
+                continue
+            with suppress(ValueError, KeyError, TypeError):
+                event = json.loads(line)
+                run_id = event["run_id"]
+                last = "began" if event["event"] == "run" else str(event["detail"]["status"])
+    if run_id is None or last in ("ended", "cancelled", ""):
+        return
+    raise TakedaError(
+        f"the ledger {ledger} is gone, and run {run_id}, of which {events} tells, did not end: its jobs may "
+        "still run, and would run twice. Put the ledger back (with the files whose names begin with "
+        f"{ledger.name}-); or look in the services for jobs whose names begin with `takeda-`, end them, and "
+        f"move {ledger.parent} away to start anew"
+    )
 
 
 def check_is_free(known: KnownRun, workdir: Path) -> None:
@@ -131,6 +165,12 @@ def check_is_free(known: KnownRun, workdir: Path) -> None:
         raise TakedaError(
             f"run {known.run_id}, of which {workdir} has a copy, is still controlled by process "
             f"{known.pid} on {known.host} in {known.workdir}: end that one first"
+        )
+    if known.remote_prefix is None and not Path(known.workdir).is_dir():
+        raise TakedaError(
+            f"jobs of run {known.run_id} write into {known.workdir}, which is not there, and nothing of the "
+            f"run is in S3: if {workdir} is that directory, move it back; or end the jobs with `takeda "
+            "cancel`"
         )
     if known.remote_prefix is None:
         raise TakedaError(

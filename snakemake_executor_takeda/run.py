@@ -48,6 +48,7 @@ from snakemake_executor_takeda.values import (
     Submission,
     TakedaError,
     Target,
+    Task,
     Update,
 )
 from snakemake_executor_takeda.watching import Lane
@@ -55,7 +56,10 @@ from snakemake_executor_takeda.watching import Lane
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import RunContext
     from snakemake_executor_takeda.delivery import Delivery
+    from snakemake_executor_takeda.ledger import KnownRun
+    from snakemake_executor_takeda.ledger_copy import LedgerCopy
     from snakemake_executor_takeda.outputs import OutputCheck, S3Object
+    from snakemake_executor_takeda.owning import Ownership
     from snakemake_executor_takeda.routing.policy import Policy
 
 CANCEL_TIMEOUT_SECONDS = 60
@@ -89,6 +93,8 @@ class Run:
         self._closed = False
         self._fingerprints = Fingerprints()
         self._delivery: Delivery | None = None
+        self._ownership: Ownership | None = None
+        self._copy: LedgerCopy | None = None
         self._jobs_need_variables = False
         self._summary = Summary()
         self._output_check: OutputCheck | None = None
@@ -177,6 +183,9 @@ class Run:
             return
         with self._lock:
             lanes = list(self._lanes.values())
+        if not self._cancelled:
+            # Snakemake may hand over nothing of what ended in between: it sees the outputs.
+            self._takeover.wait_for_ends(lanes)
         self._dispatcher.stop()
         for lane in lanes:
             lane.stop()
@@ -263,6 +272,20 @@ class Run:
         assert open_job.placement is not None
         self._note_end(open_job, open_job.placement, outcome)
         self._outcomes.put((open_job, outcome))
+
+    def found_unclaimed(
+        self, task: Task, external_id: str | None, outcome: Outcome | None, *, is_absent: bool
+    ) -> None:
+        told: dict[str, Any]
+        if is_absent or outcome is None:
+            event, told = "cancelled", {"reason": "it had never reached the service"}
+        elif outcome.succeeded:
+            event, told = "succeeded", {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+        else:
+            event, told = "failed", {"kind": outcome.kind, "reason": outcome.reason}
+        self.record(
+            lambda: self._events.write(event, about(task.job), task.target, external_id, told)
+        )
 
     def send(self, open_jobs: Iterable[OpenJob]) -> None:
         ready = [one.ready for one in open_jobs]
@@ -386,7 +409,7 @@ class Run:
                 self._output_check.fetch_directory(file)
             # Snakemake (9.27) does not start again where the copy is there and its mark is, too: the
             # time in between is kept short.
-            jobs.mark_as_finished(open_job.job, self._workflow)
+            jobs.take_marks_away(open_job.job, self._workflow)
 
     def announce(self, open_job: OpenJob) -> None:
         if open_job.announced:
@@ -521,6 +544,7 @@ class Run:
         assembly.check_on_interrupt(settings.on_interrupt)
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
+        self._open_copy(state / "ledger.sqlite", snakefile, workdir)
         known = unfinished_run(state / "ledger.sqlite", workdir)
         run_id = known.run_id if known else assembly.new_run_id()
         state_dir = state / "runs" / run_id
@@ -533,18 +557,20 @@ class Run:
         self._with_input_size = policy.needs_input_size
         for warning in policy.warnings:
             self._logger.warning(f"takeda: {warning}")
+        if known:
+            jobs.look_at_all_marks(self._workflow)
         first_jobs = self._first_jobs()
         names = {placement.target.name for _, placement in first_jobs}
 
         # Whatever ends the process early: variables of the run must not stay in S3.
-        atexit.register(self._close_all)
+        atexit.register(self._at_exit)
         self._open_records(state, state_dir, run_id)
         self._takeover = Takeover(self, self._ledger, self._open, self._targets, self._workflow)
         if known:
             self._takeover.remember(known, remote_prefix)
             self._jobs_need_variables = bool(self._takeover.targets)
         used = assembly.reachable(sorted(names | self._takeover.targets), self._targets)
-        self._context = self._make_context(run_id, workdir, state_dir, remote_prefix)
+        self._context = self._make_context(run_id, workdir, state_dir, remote_prefix, known)
         self._inner = InnerSnakemake(self._executor, state_dir)
         self._backends = Backends(
             self._factories, self._targets, self._context, self._closers.append
@@ -559,13 +585,49 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
-        facts_of_policy = assembly.policy_facts(settings, policy, has_s3=bool(remote_prefix))
-        self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
+        self._begin_in_ledger(workdir, state_dir, remote_prefix, policy)
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._reporter.start()
         self._dispatcher.start()
         self._takeover.begin(self._backends)
         self._closers.append(one_interrupt(lambda: self._cancelled))
+
+    def _begin_in_ledger(
+        self, workdir: Path, state_dir: Path, remote_prefix: str | None, policy: Policy
+    ) -> None:
+        """From now on this process and this directory have the run, everywhere that it is written."""
+        if self._ownership:
+            self._ownership.take(workdir)
+        if self._copy:
+            self._copy.hold()
+        facts_of_policy = assembly.policy_facts(
+            self._workflow.executor_settings, policy, has_s3=bool(remote_prefix)
+        )
+        self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
+        if self._copy:
+            self._copy.begin(self._context.run_id)
+            self._ledger.follower = self._copy
+
+    def _open_copy(self, ledger: Path, snakefile: Path, workdir: Path) -> None:
+        """Where the user wants one. What it knows of a run that this directory knows nothing of is in the
+        ledger then. Raises TakedaError."""
+        settings = self._workflow.executor_settings
+        if not settings.ledger_copy:
+            return
+        from snakemake_executor_takeda.ledger_copy import LedgerCopy, workflow_key
+
+        prefix = assembly.remote_prefix_of(self._workflow, settings, "ledger")
+        if prefix is None:
+            raise TakedaError(
+                "--takeda-ledger-copy is for runs that keep their files in S3, on which another machine "
+                "can go on; this one has a shared file system, on which the ledger lies already: leave "
+                "the flag out"
+            )
+        uri = f"{prefix}/{workflow_key(snakefile, workdir)}"
+        self._copy = LedgerCopy(uri, ledger, workdir, self.trouble)
+        if told := self._copy.restore():
+            self.say(told)
+        self._closers.append(self._copy.close)
 
     def _open_records(self, state: Path, state_dir: Path, run_id: str) -> None:
         """Lock, event log and ledger. Raises TakedaError."""
@@ -653,7 +715,12 @@ class Run:
             }
         )
         if self._cancelled and not self._detached:
-            return "detached" if self._is_left else "cancelled"
+            if left := self._takeover.left:
+                self.say(
+                    f"{left} jobs of an earlier controller were not taken up yet and may go on: "
+                    "`takeda cancel` ends them"
+                )
+            return "detached" if self._is_left or left else "cancelled"
         if not (under_way or self._takeover.unclaimed or self._detached):
             return "ended"
         told = ", ".join(f"{count} on {name}" for name, count in sorted(under_way.items()))
@@ -704,7 +771,12 @@ class Run:
                 )
 
     def _make_context(
-        self, run_id: str, workdir: Path, state_dir: Path, remote_prefix: str | None
+        self,
+        run_id: str,
+        workdir: Path,
+        state_dir: Path,
+        remote_prefix: str | None,
+        known: KnownRun | None,
     ) -> RunContext:
         from snakemake_executor_takeda.backends.base import RunContext
 
@@ -720,11 +792,15 @@ class Run:
             )
             from snakemake_executor_takeda.delivery import Delivery
             from snakemake_executor_takeda.outputs import OutputCheck
+            from snakemake_executor_takeda.owning import Ownership
 
             s3 = client("s3")
             delivery = self._delivery = Delivery(s3, remote_prefix)
+            ownership = self._ownership = Ownership(s3, remote_prefix)
             try:
                 with readable_errors("s3"):
+                    if known:
+                        ownership.check(known, workdir)
                     sources_uri = delivery.sources(self._workflow)
                     environment_uri = delivery.environment(dict(self._executor.envvars()))
             except ClientError as error:
@@ -805,6 +881,13 @@ class Run:
         ]
         for line in lines:
             self._logger.info(f"takeda: {line}{'' if left else '; none is left'}")
+
+    def _at_exit(self) -> None:
+        """Snakemake does not say that it has nothing to do."""
+        if self._began is None:
+            self._close_all()
+        else:
+            self.close()
 
     def _close_all(self) -> None:
         self._closed = True

@@ -57,6 +57,11 @@ class ExecutorSettings(ExecutorSettingsBase):
         "S3 URI for what a run keeps for its jobs (sources, manifests). "
         "Default: .takeda/ below the default storage prefix."
     )
+    ledger_copy: bool = _flag(
+        "Keep a copy of the ledger in S3, beside what the run keeps for its jobs, so that the same command "
+        "on another machine goes on with a run whose machine is gone. Default: False.",
+        default=False,
+    )
     coalesce_seconds: float = _flag(
         "Send waiting jobs off when no further one has become ready for this many seconds. Default: 0.5.",
         default=0.5,

@@ -4,8 +4,9 @@ ended, ends what is out of date, sends anew what never arrived."""
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,10 +16,12 @@ from snakemake_executor_takeda.resuming import Adopted, Memory, ago, is_before
 from snakemake_executor_takeda.values import (
     Accepted,
     Active,
+    FailureKind,
     Outcome,
     Remembered,
     TakedaError,
     Target,
+    Task,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.opening import Backends
     from snakemake_executor_takeda.retrying import History
     from snakemake_executor_takeda.watching import Lane
+
+LAST_LOOKS_SECONDS = 10.0
+LAST_LOOK_PAUSE_SECONDS = 0.2
 
 
 class Duties(Protocol):
@@ -40,7 +46,12 @@ class Duties(Protocol):
         """Tasks ended before their jobs were handed over; their ends are in the ledger."""
 
     def found_done(self, open_job: OpenJob, outcome: Outcome) -> None:
-        """All outputs are there: nothing but the report is left to do."""
+        """It is known how it ended: nothing but the report is left to do."""
+
+    def found_unclaimed(
+        self, task: Task, external_id: str | None, outcome: Outcome | None, *, is_absent: bool
+    ) -> None:
+        """A task ended, or never began, and Snakemake has not asked for its job."""
 
     def send(self, open_jobs: Iterable[OpenJob]) -> None: ...
     def say(self, line: str) -> None: ...
@@ -114,6 +125,36 @@ class Takeover:
         """Tasks on their way that no job was found for."""
         with self._lock:
             return len(self._memory.unclaimed())
+
+    @property
+    def left(self) -> int:
+        """Tasks of earlier controllers that are still open in the ledger."""
+        if not self._memory.remembered:
+            return 0
+        still_open = self._ledger.open_task_ids()
+        return sum(len(one.open_task_ids & still_open) for one in self._memory.remembered)
+
+    def wait_for_ends(self, lanes: Sequence[Lane]) -> None:
+        """At the end of a run: of what no job was found for, write down what has ended. Its outputs may be
+        all that Snakemake looked at."""
+        deadline = time.monotonic() + LAST_LOOKS_SECONDS
+        while self._undecided() and time.monotonic() < deadline:
+            for lane in lanes:
+                lane.nudge()
+            time.sleep(LAST_LOOK_PAUSE_SECONDS)
+        with self._lock:
+            decided = self._memory.decided_unclaimed()
+        for one in decided:
+            ids = one.accepted.task_external_ids if one.accepted else {}
+            external_id = ids.get(one.task.task_id)
+            self._run.found_unclaimed(one.task, external_id, one.outcome, is_absent=one.is_absent)
+
+    def _undecided(self) -> bool:
+        if self._backends is None:
+            return False
+        with self._lock:
+            unclaimed = self._memory.unclaimed()
+        return any(not self._backends.of(one.task.target).finds_its_runs for one in unclaimed)
 
     # With a job, in Snakemake's thread.
 
@@ -245,13 +286,28 @@ class Takeover:
         if active is not None:
             try:
                 backend.end(active)
-            except Exception as error:  # noqa: BLE001 - told; the jobs are sent all the same
-                self._run.trouble(str(error))
+            except Exception as error:  # noqa: BLE001 - told; two must not write the same files
+                self._refuse(remembered, str(error))
+                return
             ids = active.open_task_ids
             self._run.record(lambda: self._ledger.cancel(ids, "its job has changed since"))
         elif not backend.finds_its_runs and self._is_in_doubt(remembered):
             return  # `reattached` or `absent` comes yet
         self._send_anew(remembered, "what was sent before is ended")
+
+    def _refuse(self, remembered: Remembered, why: str) -> None:
+        """Its jobs fail: what was sent for them before goes on, and is watched on."""
+        target = remembered.submission.target
+        for open_job in self._jobs_of(remembered):
+            self._run.place_at(open_job, target, "an earlier controller of this run has sent it")
+            outcome = Outcome(
+                FailureKind.LOST,
+                reason=f"it has changed since it was sent, and what was sent could not be ended: {why}",
+                advice="end that, then start again: nothing was sent beside it",
+                permanent=True,
+            )
+            self._run.found_done(open_job, outcome)
+        self._run.lane(target.backend).adopt(remembered)
 
     def _is_in_doubt(self, remembered: Remembered) -> bool:
         with self._lock:
@@ -262,6 +318,14 @@ class Takeover:
 
     def _send_anew(self, remembered: Remembered, why: str) -> None:
         """The jobs whose tasks were of this submission, and did not end."""
+        found = self._jobs_of(remembered)
+        for open_job in found:
+            open_job.placement = None
+            self._run.event("resubmitted", open_job, {"reason": why})
+        self._run.send(found)
+
+    def _jobs_of(self, remembered: Remembered) -> list[OpenJob]:
+        """Those for which no task of the submission ended; none of its tasks is theirs any more."""
         with self._lock:
             keys = self._outdated.pop(remembered.submission.submission_id, [])
             left = [
@@ -271,8 +335,4 @@ class Takeover:
                 self._memory.set_aside(one)
         linked = [self._open_jobs.of_task(one.task.task_id) for one in left]
         self._open_jobs.unlink(one.task.task_id for one in left)
-        found = [one for one in (*map(self._open_jobs.get, keys), *linked) if one]
-        for open_job in found:
-            open_job.placement = None
-            self._run.event("resubmitted", open_job, {"reason": why})
-        self._run.send(found)
+        return [one for one in (*map(self._open_jobs.get, keys), *linked) if one]

@@ -81,7 +81,9 @@ def decision(event: Mapping[str, Any]) -> str | None:
             pause = round(detail.get("delay_seconds") or 0)
             wait = f" in {pause} s" if pause else ""
             why = str(detail.get("reason")).removeprefix("sent again after: ")
-            return f"sent again to {event.get('target')}{wait}: {why}"
+            # Of a job whose place is yet to be found there is no target.
+            where = f" to {event['target']}" if event.get("target") else ""
+            return f"sent again{where}{wait}: {why}"
         case "failed":
             given_up = detail.get("given_up")
             return f"reported to Snakemake{f': {given_up}' if given_up else ''}"

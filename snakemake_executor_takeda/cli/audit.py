@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.audit.chain import Head
+from snakemake_executor_takeda.plain_text import without_controls
 from snakemake_executor_takeda.values import TakedaError
 
 EVENTS = Path(".snakemake/takeda/events.jsonl")
@@ -191,7 +192,7 @@ def _run_show(args: argparse.Namespace) -> int:
             f"{args.file} tells of no job{' of ' + ', '.join(asked) if asked else ''}"
         )
     for number, one in enumerate(found):
-        print("\n" * bool(number) + "\n".join(one.lines()))
+        print("\n" * bool(number) + without_controls("\n".join(one.lines())))
     return 0
 
 

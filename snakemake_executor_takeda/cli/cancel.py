@@ -82,8 +82,11 @@ def _end(args: argparse.Namespace, directory: Path, known: KnownRun) -> Ended | 
         policy = policy_again(known.policy, routing, directory, factories)
         ender = RunEnder(directory, known, policy.targets, factories, _say, anyway=args.anyway)
     except TakedaError as error:
-        hint = "" if routing else ". --routing FILE names another policy with the run's targets"
-        raise TakedaError(f"{str(error).rstrip('.')}{hint}") from error
+        if routing or "routing policy" not in str(error):
+            raise
+        raise TakedaError(
+            f"{str(error).rstrip('.')}. --routing FILE names another policy with the run's targets"
+        ) from error
     try:
         counts = ender.counts()
         if counts and not args.yes and not _is_wanted(known, counts):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.cli.terminal import print_columns
+from snakemake_executor_takeda.plain_text import without_controls
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -149,7 +150,10 @@ def _show(one: Standing, most: int | None) -> None:
         print()
         print_columns(
             [
-                (*("target", "backend", "unanswered", "under way"), *("succeeded", "failed")),
+                (
+                    *("target", "backend", "unanswered", "under way"),
+                    *("succeeded", "cancelled", "failed"),
+                ),
                 *map(_row, one.targets),
             ]
         )
@@ -181,9 +185,7 @@ def _row(target: TargetCounts) -> tuple[str, ...]:
     if target.failed:
         kinds = (f"{count} {kind.replace('_', ' ')}" for kind, count in target.failed.most_common())
         failed += f" ({', '.join(kinds)})"
-    if target.cancelled:
-        failed += f", {target.cancelled} cancelled"
-    counts = (target.unanswered, target.under_way, target.succeeded)
+    counts = (target.unanswered, target.under_way, target.succeeded, target.cancelled)
     return (target.target, target.backend, *map(str, counts), failed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snakemake_executor_takeda.plain_text import without_controls
 from snakemake_executor_takeda.retrying import History
 from snakemake_executor_takeda.values import Outcome, Target
 
@@ -32,4 +33,4 @@ def failure_text(
         lines.append(f"not sent again: {given_up}")
     if outcome.advice:
         lines.append(f"what to do: {outcome.advice}")
-    return "\n".join(lines)
+    return without_controls("\n".join(lines))

@@ -6,10 +6,19 @@ import logging
 import threading
 
 import pytest
-from batch_fakes import MODEL, FakeBatch, FakeClients, context, refusal, submission, target
+from batch_fakes import (
+    MODEL,
+    FakeBatch,
+    FakeClients,
+    context,
+    lost_answer,
+    refusal,
+    submission,
+    target,
+)
 from botocore.validate import ParamValidator
 
-from snakemake_executor_takeda.backends.base import SubmissionError
+from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
 from snakemake_executor_takeda.backends.batch.instances import architecture_problem
@@ -19,6 +28,7 @@ from snakemake_executor_takeda.backends.batch.rate import TokenBucket
 from snakemake_executor_takeda.backends.batch.submitting import (
     MAX_BYTES,
     PAUSES_S,
+    SURE_AFTER_S,
     Submitter,
     job_request,
 )
@@ -433,3 +443,59 @@ def test_two_threads_of_one_run_can_submit_at_once(clients, sender):
     for thread in threads:
         thread.join()
     assert len(clients.batch.jobs) == 8
+
+
+# The call of a controller that is gone.
+
+
+def sent_before(clients, sent, times=1):
+    """SubmitJobs whose answers nobody has."""
+    request = job_request(sent, context())
+    return [clients.batch.submit_job(**request)["jobId"] for _ in range(times)]
+
+
+def test_a_job_of_an_earlier_controller_is_found_by_its_name(clients, sender):
+    sent = one(target(), count=3)
+    (job_id,) = sent_before(clients, sent)
+    found = sender.find(sent, age_s=0.0)
+    assert found.external_id == job_id
+    assert found.task_external_ids["run1-s1-t2"] == f"{job_id}:2"
+    assert len(clients.batch.jobs) == 4, "nothing is sent"
+
+
+def test_that_there_is_none_is_believed_after_a_while_only(clients, sender):
+    with pytest.raises(SubmissionDelayed) as delay:
+        sender.find(one(target()), age_s=SURE_AFTER_S - 0.5)
+    assert 0 < delay.value.seconds <= 0.5
+    assert sender.find(one(target()), age_s=SURE_AFTER_S) is None
+
+
+def test_silence_is_no_answer(clients, sender):
+    clients.batch.errors = {"ListJobs": [lost_answer()]}
+    with pytest.raises(SubmissionDelayed, match=r"does not say whether job .*align"):
+        sender.find(one(target()), age_s=1e6)
+
+
+def test_of_a_submission_that_was_sent_twice_one_job_is_left(clients):
+    now = [0.0]
+    doubles = Doubles(clients, clock=lambda: now[0])
+    sender = Submitter(clients, context(), sleep=lambda seconds: None, doubles=doubles)
+    sent = one(target())
+    first, second = sent_before(clients, sent, times=2)
+    kept = sender.find(sent, age_s=60.0).external_id
+    now[0] = 1000.0
+    doubles.end()
+    ended = {job_id for job_id, job in clients.batch.jobs.items() if job["status"] == "FAILED"}
+    assert {kept} | ended == {first, second} and kept not in ended
+
+
+def test_a_job_that_shows_up_after_it_was_called_absent_is_ended(clients):
+    now = [0.0]
+    doubles = Doubles(clients, clock=lambda: now[0])
+    sender = Submitter(clients, context(), sleep=lambda seconds: None, doubles=doubles)
+    sent = one(target())
+    assert sender.find(sent, age_s=60.0) is None
+    (late,) = sent_before(clients, sent)
+    now[0] = 1000.0
+    doubles.end()
+    assert clients.batch.jobs[late]["status"] == "FAILED"

@@ -451,3 +451,19 @@ def test_equal_requests_have_equal_keys_whatever_the_attempt(workflow_id: str) -
         replace(one, registered=Registered(workflow_id, "c-1")),
     ):
         assert other.key != one.key
+
+
+def test_what_goes_on_is_found_by_names_where_answers_were_lost(
+    wire: Wire, workflow_id: str, controller: Controllers
+) -> None:
+    """For `takeda cancel`, whose ledger has no ids of runs that a killed controller just started."""
+    first = controller()
+    known = go(first, wanted(workflow_id))
+    wire.lose_answers_of["StartRun"] = 1
+    with pytest.raises(Unanswered):
+        go(first, wanted(workflow_id, 1))
+    (lost,) = set(runs(wire)) - {known.run_id}
+    go(controller(), wanted(workflow_id, 2))  # of another run of the pipeline
+    assert {one.run_id for one in first.going_on()} == {known.run_id, lost}
+    end(wire, known, "CANCELLED")
+    assert [one.run_id for one in first.going_on()] == [lost]

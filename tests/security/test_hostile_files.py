@@ -35,7 +35,7 @@ def laughs(levels: int = 9) -> str:
 
 # ---- YAML and JSON
 
-DEEP = "[" * 10_000
+DEEP = "[" * 3_000
 
 
 @pytest.mark.parametrize(
@@ -332,3 +332,35 @@ def test_a_variable_reaches_a_task_as_it_is(tmp_path, value):
     assert _run(entry, None) == 0
     assert (tmp_path / "seen").read_text() == value
     assert not (tmp_path / "pwned").exists()
+
+
+# ---- what is shown
+
+OBEYED = "\x1b]0;renamed\x07 \x1b[2Jgone \x9b31m\r\x08 é\ttab"
+
+
+def test_what_a_job_prints_is_not_obeyed():
+    from snakemake_executor_takeda.reporting.failures import failure_text
+    from snakemake_executor_takeda.values import FailureKind, Outcome
+
+    outcome = Outcome(FailureKind.USER, reason=f"said {OBEYED}", log_tail=(OBEYED, "second"))
+    text = failure_text(None, None, outcome)
+    assert not [letter for letter in text if not letter.isprintable() and letter not in "\n\t"]
+    assert "é\ttab" in text and "second" in text
+
+
+def test_what_the_log_of_events_tells_is_not_obeyed(tmp_path, capsys):
+    from snakemake_executor_takeda.cli import main
+
+    log = tmp_path / "events.jsonl"
+    common = {"run_id": "r", "job_id": 1, "rule": "a", "wildcards": {"x": OBEYED}, "attempt": 1}
+    common |= {"time": "2026-01-01T00:00:00.000+00:00", "target": "t", "external_id": None}
+    events = [
+        common | {"event": "placed", "detail": {"reasons": ["default"]}},
+        common | {"event": "failed", "detail": {"kind": "user", "reason": OBEYED}},
+    ]
+    log.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    assert main(["audit", "show", str(log)]) == 0
+    out = capsys.readouterr().out
+    assert "gone" in out
+    assert not [letter for letter in out if not letter.isprintable() and letter not in "\n\t"]

@@ -188,3 +188,41 @@ def test_the_template_is_good_cloudformation():
     from cfnlint.api import lint
 
     assert lint((IAM / "roles.yaml").read_text()) == []
+
+
+@pytest.mark.sandbox
+def test_the_template_makes_the_roles_that_the_policies_say(policies):
+    """CloudFormation fills in what policies.py leaves open: both come to the same."""
+    import boto3
+    from moto import mock_aws
+
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    given = {"Bucket": "lab", "Prefix": "project-x/", "JobRole": "lab-job"}
+    with mock_aws():
+        stacks, iam = boto3.client("cloudformation", **keys), boto3.client("iam", **keys)
+        stacks.create_stack(
+            StackName="roles",
+            TemplateBody=(IAM / "roles.yaml").read_text(),
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value} for name, value in given.items()
+            ],
+            Capabilities=["CAPABILITY_NAMED_IAM"],
+        )
+        (stack,) = stacks.describe_stacks(StackName="roles")["Stacks"]
+        outputs = {one["OutputKey"]: one["OutputValue"] for one in stack["Outputs"]}
+        values = {one["ParameterKey"]: one["ParameterValue"] for one in stack["Parameters"]}
+        values |= {"Partition": "aws", "Account": "123456789012", "Region": "us-east-1"}
+        for role, facts in policies.ROLES.items():
+            arn = outputs[f"{role.capitalize()}Arn"]
+            if "trusted" in facts:
+                name = arn.rpartition("/")[2]
+                inline = iam.get_role_policy(RoleName=name, PolicyName="takeda")
+                # moto keeps it as Python would print it
+                made = ast.literal_eval(inline["PolicyDocument"])
+                trust = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+                assert trust == policies.filled(policies.trust(facts["trusted"]), values)
+            else:
+                version = iam.get_policy_version(PolicyArn=arn, VersionId="v1")
+                made = version["PolicyVersion"]["Document"]
+            assert made == policies.filled(policies.policy(role), values)
+    assert outputs["JobArn"].endswith(":role/lab-job")

@@ -53,6 +53,7 @@ def test_the_help_of_a_flag_with_a_default_tells_it():
     }
     assert told == dict.fromkeys(
         [
+            "ledger_copy",
             "coalesce_seconds",
             "coalesce_max_seconds",
             "poll_seconds",

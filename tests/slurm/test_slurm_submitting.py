@@ -226,3 +226,60 @@ def test_nodes_that_failed_are_taken_back_where_none_would_be_left(bench):
     bench.slurm.submits = [SlurmRefused("Requested node configuration is not available"), "9"]
     assert bench.send(submission(), replace(REQUEST, exclude=("node-1",))) == "9"
     assert [request.exclude for request in bench.slurm.requests] == [("node-1",), ()]
+
+
+# The call of a controller that is gone.
+
+
+def look(bench, sent):
+    try:
+        return "found", bench.submitter.find(sent)
+    except SubmissionDelayed as delay:
+        assert delay.seconds > 0
+        bench.pause = delay.seconds
+        return "delayed", str(delay)
+
+
+def test_a_job_of_an_earlier_controller_is_found_by_its_name(bench):
+    bench.slurm.found = "42"
+    assert look(bench, submission()) == ("found", "42")
+    assert bench.submitter.possible_jobs() == set(), "it is known now"
+
+
+def test_that_there_is_none_is_believed_after_a_while_only(bench):
+    began = bench.now
+    while (answer := look(bench, submission()))[0] == "delayed":
+        bench.wait()
+    assert answer == ("found", None)
+    assert bench.now - began >= SETTLING_SECONDS
+    assert "submit" not in bench.slurm.calls
+
+
+def test_a_job_that_shows_up_late_is_not_taken_as_absent(bench):
+    assert look(bench, submission())[0] == "delayed"
+    bench.now += SETTLING_SECONDS - 1
+    bench.slurm.found = "42"
+    assert look(bench, submission()) == ("found", "42")
+
+
+def test_silence_is_no_answer_and_starts_the_wait_anew(bench):
+    assert look(bench, submission())[0] == "delayed"
+    bench.now += SETTLING_SECONDS + 1
+    bench.slurm.found = TIMEOUT
+    kind, words = look(bench, submission())
+    assert kind == "delayed" and "does not say whether job" in words and str(TIMEOUT) in words
+    bench.slurm.found = None
+    assert look(bench, submission())[0] == "delayed"
+
+
+def test_a_job_of_an_earlier_controller_that_slurm_forgot_is_found_by_its_record(bench):
+    record = {"exit_code": 0, "started": 1.0, "ended": 2.0, "slurm_job_id": "43"}
+    (bench.folder / "s1-t0.json").write_text(json.dumps(record))
+    assert look(bench, submission()) == ("found", "43")
+
+
+def test_a_ctrl_c_during_the_look_ends_what_turns_up(bench):
+    assert look(bench, submission())[0] == "delayed"
+    assert not bench.submitter.is_settled()
+    bench.slurm.found = "42"
+    assert bench.submitter.possible_jobs() == {"42"}

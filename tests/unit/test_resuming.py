@@ -182,9 +182,13 @@ def test_a_copy_waits_for_the_controller_of_its_original():
     check_is_free(known(), Path("/elsewhere"))
 
 
-def test_a_copy_without_s3_is_refused_as_its_jobs_write_elsewhere():
-    with pytest.raises(TakedaError, match="go on in /elsewhere"):
-        check_is_free(known(remote_prefix=None, state="detached"), Path("/copy"))
+def test_a_copy_without_s3_is_refused_as_its_jobs_write_elsewhere(tmp_path):
+    original = known(remote_prefix=None, state="detached", workdir=str(tmp_path / "original"))
+    with pytest.raises(TakedaError, match="move it back"):
+        check_is_free(original, tmp_path / "copy")
+    (tmp_path / "original").mkdir()
+    with pytest.raises(TakedaError, match=f"go on in {tmp_path}/original"):
+        check_is_free(original, tmp_path / "copy")
 
 
 @pytest.mark.parametrize("state", ["ended", "cancelled"])
@@ -372,3 +376,19 @@ def test_a_process_runs_as_long_as_what_it_started(tmp_path):
     os.killpg(start.pid, 9)
     while start.is_running:
         pass
+
+
+def event(name, status=None):
+    detail = {} if status is None else {"status": status}
+    return json.dumps({"seq": 1, "event": name, "run_id": RUN, "detail": detail}) + "\n"
+
+
+def test_a_ledger_that_is_gone_is_missed_where_a_run_did_not_end(tmp_path):
+    events, ledger = tmp_path / "events.jsonl", tmp_path / "ledger.sqlite"
+    assert unfinished_run(ledger, tmp_path) is None
+    events.write_text(event("run") + event("run_end", "ended"))
+    assert unfinished_run(ledger, tmp_path) is None
+    for end in ("", event("run_end", "detached")):
+        events.write_text(event("run") + event("placed") + end)
+        with pytest.raises(TakedaError, match=f"is gone, and run {RUN}.* would run twice"):
+            unfinished_run(ledger, tmp_path)

@@ -6,6 +6,7 @@ import os
 import socket
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -95,9 +96,9 @@ def test_status_tells_what_is_open_what_failed_and_what_to_type(tmp_path, capsys
     lines = [" ".join(line.split()) for line in said.splitlines()]
     assert lines[0].startswith("run r: its controller, process 4194305 on ")
     assert lines[0].endswith(" is gone: what was sent goes on")
-    assert "target backend unanswered under way succeeded failed" in lines
-    assert "spot batch 0 1 1 2 (1 interrupted, 1 user)" in lines
-    assert "hpc slurm 1 3 0 0" in lines
+    assert "target backend unanswered under way succeeded cancelled failed" in lines
+    assert "spot batch 0 1 1 0 2 (1 interrupted, 1 user)" in lines
+    assert "hpc slurm 1 3 0 0 0" in lines
     assert "align n=2 spot k:0 0 s ago" in lines
     assert "plot n=1 hpc (no answer yet) 0 s ago" in lines
     failed = lines[lines.index("failed, and not sent again:") + 1 :]
@@ -177,7 +178,8 @@ def test_a_directory_without_a_run(tmp_path, capsys, command):
 
 def test_a_ledger_that_is_torn(tmp_path, state, ledger, capsys):
     ledger.close()
-    (state / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    for file in state.glob("ledger.sqlite*"):
+        file.write_bytes(b"no database" * 1000)
     assert main(["status", str(tmp_path)]) == 1
     assert "is damaged" in capsys.readouterr().err
 
@@ -251,7 +253,7 @@ def end(tmp_path, batch, slurm, **flags):
 
 
 def task_states(state):
-    with sqlite3.connect(state / "ledger.sqlite") as db:
+    with closing(sqlite3.connect(state / "ledger.sqlite")) as db:
         return dict(db.execute("select task_id, state from task order by rowid"))
 
 

@@ -12,6 +12,7 @@ from snakemake_executor_takeda.values import (
     FailureKind,
     JobSpec,
     Outcome,
+    Remembered,
     Shape,
     Submission,
     Target,
@@ -348,3 +349,103 @@ def test_the_pause_grows_while_nothing_happens():
     for _ in range(20):
         pace.nothing_happened()
     assert pace.pause_seconds == 10.0
+
+
+# What an earlier controller has sent.
+
+
+class Remembering(Fake):
+    """Answers `reattach` with what a test has put down, in its order."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers = list(answers)
+
+    def reattach(self, remembered):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Heir(Listener):
+    def reattached(self, remembered, accepted):
+        self.log.append(("reattached", remembered.submission.submission_id))
+
+    def absent(self, remembered):
+        self.log.append(("absent", remembered.submission.submission_id))
+        self._end([(task_id, None) for task_id in remembered.open_task_ids])
+
+
+@pytest.fixture
+def heir(monkeypatch):
+    monkeypatch.setattr(watching, "ASKED_AGAIN_SECONDS", 0.001)
+    lanes = []
+
+    def start(*answers):
+        listener, backend = Heir(), Remembering(*answers)
+        lane = watching.Lane("fake", backend, listener, longest_pause_seconds=0.001)
+        lane.start()
+        lanes.append(lane)
+        return lane, listener
+
+    yield start
+    for lane in lanes:
+        lane.stop()
+        lane.join(10)
+
+
+def remembered(open_tasks):
+    one = submission(1, tasks=3)
+    return Remembered(one, None, frozenset(open_tasks), 0.0)
+
+
+def test_what_is_found_is_watched_where_it_had_not_ended(heir):
+    lane, listener = heir(Accepted("p", {f"s1-t{n}": f"p:{n}" for n in range(3)}))
+    lane.adopt(remembered(["s1-t0", "s1-t2"]))
+    listener.wait_for(2)
+    assert listener.ends == {"s1-t0": 1, "s1-t2": 1}
+    assert listener.log == [("reattached", "s1")]
+    assert lane.active() == []
+
+
+def test_what_never_arrived_is_told_once_and_not_watched(heir):
+    lane, listener = heir(None)
+    lane.adopt(remembered(["s1-t0"]))
+    listener.wait_for(1)
+    assert listener.log == [("absent", "s1")]
+    assert lane.active() == []
+
+
+def test_a_service_that_cannot_tell_is_asked_until_it_can(heir):
+    silent = [SubmissionDelayed(0.001, "Slurm is silent")] * 3
+    lane, listener = heir(*silent, OSError("stale"), Accepted("p", {"s1-t0": "p"}))
+    lane.adopt(remembered(["s1-t0"]))
+    listener.wait_for(1)
+    assert [entry for entry in listener.log if entry[0] != "trouble"] == [("reattached", "s1")]
+    told = [what for name, what in listener.log if name == "trouble"]
+    assert told == ["Slurm is silent", "name: OSError('stale')"], "each once"
+
+
+def test_doubt_about_one_submission_keeps_no_other_waiting(heir):
+    lane, listener = heir(SubmissionDelayed(1000))
+    lane.adopt(remembered(["s1-t0"]))
+    lane.submit(submission(2, tasks=1))
+    listener.wait_for(1)
+    assert set(listener.ends) == {"s2-t0"}
+
+
+def test_a_submission_that_is_left_is_polled_no_more(heir):
+    class Endless(Remembering):
+        def poll(self, active):
+            return ()
+
+    lane, _ = heir()
+    lane.backend = Endless(Accepted("p", {"s1-t0": "p"}))
+    found = []
+    lane.adopt(remembered(["s1-t0"]))
+    done = threading.Event()
+    lane.call(lambda: (found.extend([lane.leave("s1"), lane.leave("s1")]), done.set()))
+    assert done.wait(10)
+    assert found[0].open_task_ids == {"s1-t0"} and found[1] is None
+    assert lane.active() == []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+
+from snakemake_executor_takeda.transactions import transaction
 
 _SCHEMA = """
 create table if not exists handoff (
@@ -87,7 +88,7 @@ class Journal:
     def intend(self, entries: Iterable[Entry]) -> None:
         """Write down what is about to be asked for."""
         now = time.time()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.executemany(
                 "insert into handoff (request, generation, run_name, batch_name, intent_at) "
                 "values (?, ?, ?, ?, ?) on conflict do update set "
@@ -98,7 +99,7 @@ class Journal:
     def started(self, *entries: Entry) -> None:
         """Write down the runs that entries name; they need not have been intended here."""
         now = time.time()
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.executemany(
                 f"insert into handoff ({_COLUMNS}, intent_at, answered_at) "  # noqa: S608 - names only
                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict do update set "
@@ -112,7 +113,7 @@ class Journal:
     def ended(self, runs: Iterable[tuple[str, int]], status: str | None) -> None:
         """Write down that runs, by request and generation, will not do their work: only now may there be a
         next generation. None takes that back."""
-        with self._transaction() as db:
+        with transaction(self._db, self._lock) as db:
             db.executemany(
                 "update handoff set status = ? where request = ? and generation = ?",
                 [(status, request, generation) for request, generation in runs],
@@ -121,15 +122,3 @@ class Journal:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("begin immediate")
-            try:
-                yield self._db
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise

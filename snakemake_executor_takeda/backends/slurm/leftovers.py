@@ -15,26 +15,29 @@ CLOSE_SECONDS = 60.0
 class Leftovers:
     """Of one run. The worker makes `<task id>.<random>` in scratch, and removes it where it can."""
 
-    def __init__(self, folders: Iterable[Path], run_id: str) -> None:
-        """`folders` are seen from here; task ids begin with the run's."""
+    def __init__(self, folders: Iterable[Path]) -> None:
+        """`folders` are seen from here."""
         self._folders = sorted(set(folders))
-        self._run_id = run_id
         self._threads: list[threading.Thread] = []
 
     def remove(self, task_id: str) -> None:
         """In the background: a shared file system may take minutes over it."""
-        self._remove(f"{glob.escape(task_id)}.*")
+        pattern = f"{glob.escape(task_id)}.*"
+        self._remove(found for folder in self._folders for found in folder.glob(pattern))
 
-    def close(self, going_on: Collection[str] = ()) -> None:
-        """Remove what is left of any task but those that may go on without this process."""
-        self._remove(f"{glob.escape(self._run_id)}-*", going_on)
+    def close(self, over: Collection[str]) -> None:
+        """Remove what is left of these tasks, which have ended: others may go on without this process."""
+        self._remove(
+            found
+            for folder in self._folders
+            for found in folder.glob("*")
+            if found.name.rpartition(".")[0] in over
+        )
         for thread in self._threads:
             thread.join(CLOSE_SECONDS)
 
-    def _remove(self, pattern: str, but: Collection[str] = ()) -> None:
-        for directory in (found for folder in self._folders for found in folder.glob(pattern)):
-            if directory.name.rpartition(".")[0] in but:
-                continue
+    def _remove(self, directories: Iterable[Path]) -> None:
+        for directory in directories:
             thread = threading.Thread(
                 target=shutil.rmtree, args=(directory,), kwargs={"ignore_errors": True}, daemon=True
             )

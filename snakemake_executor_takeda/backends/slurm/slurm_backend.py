@@ -84,17 +84,17 @@ class SlurmBackend:
         # From afar, scratch is the nodes' own; without S3 nothing is staged.
         is_here = self._exchange.is_shared or not client.is_remote
         is_seen = bool(context.sources_uri) and is_here
-        self._leftovers = Leftovers(
-            map(self._exchange.scratch, targets) if is_seen else (), context.run_id
-        )
+        self._leftovers = Leftovers(map(self._exchange.scratch, targets) if is_seen else ())
         self._chooser = Chooser(self._client)
         self._told_memory = False
         self._cancelled = threading.Event()
         self._submitting = threading.Lock()
         self._job_ids: set[str] = set()
         """Every job this backend has started, so that cancel misses none that was just accepted."""
-        self._going_on: set[str] = set()
-        """Tasks that were sent, or may have been, and have not ended."""
+        self._known: set[str] = set()
+        """Tasks that were sent, or may have been, by this process, or that it took up."""
+        self._over: set[str] = set()
+        """Tasks that are known to have ended."""
 
     def check(self) -> None:
         """Controller, partitions and shared folders of every target."""
@@ -153,13 +153,8 @@ class SlurmBackend:
         with self._submitting:
             if self._cancelled.is_set():
                 raise SubmissionError(FailureKind.INTERRUPTED, "the run was cancelled")
-            task_ids = {task.task_id for task in submission.tasks}
-            self._going_on |= task_ids
-            try:
-                job_id = self._send(submission, chosen, script)
-            except SubmissionError:
-                self._going_on -= task_ids
-                raise
+            self._known |= {task.task_id for task in submission.tasks}
+            job_id = self._send(submission, chosen, script)
             self._job_ids.add(job_id)
         detail = {"partition": chosen.request.partition, "reasons": list(chosen.reasons)}
         return replace(_accepted(submission, job_id), detail=detail)
@@ -167,10 +162,9 @@ class SlurmBackend:
     def reattach(self, remembered: Remembered) -> Accepted | None:
         submission = remembered.submission
         accepted = remembered.accepted
-        self._going_on |= remembered.open_task_ids
+        self._known |= remembered.open_task_ids
         if accepted is None:
             if (job_id := self._submitter.find(submission)) is None:
-                self._going_on -= remembered.open_task_ids
                 return None
             accepted = _accepted(submission, job_id)
         self._job_ids.add(accepted.external_id)
@@ -179,7 +173,7 @@ class SlurmBackend:
     def poll(self, active: Sequence[Active]) -> Iterable[Update]:
         for update in self._watcher.poll(active):
             if update.outcome is not None:
-                self._going_on.discard(update.task_id)
+                self._over.add(update.task_id)
                 if not update.outcome.succeeded:
                     self._leftovers.remove(update.task_id)
             yield update
@@ -193,7 +187,7 @@ class SlurmBackend:
             try:
                 self._client.cancel([job_id])
                 if not self._still_there({job_id}):
-                    self._going_on -= active.open_task_ids
+                    self._over |= active.open_task_ids
                     return
             except (SlurmSilent, SlurmRefused) as error:
                 silence = f" ({error})"
@@ -229,7 +223,7 @@ class SlurmBackend:
                 silence = f" ({error})"  # what was asked to end is asked again
             else:
                 if not left and self._submitter.is_settled():
-                    self._going_on.clear()
+                    self._over |= self._known.union(*(one.open_task_ids for one in active))
                     return
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
@@ -240,7 +234,7 @@ class SlurmBackend:
         )
 
     def close(self) -> None:
-        self._leftovers.close(self._going_on)
+        self._leftovers.close(self._over)
         self._client.close()
 
     def _tell_of_little_memory(self, job: JobSpec, target: Target, request: JobRequest) -> None:
