@@ -92,7 +92,7 @@ class _Reader:
         elif not is_file:
             near = nearest(path.name, _neighbours(path))
             hint = f" Did you mean {near}?" if near else " Paths are relative to this file."
-            wrong = f"there is no such file beside {shown(document.file)}.{hint}"
+            wrong = f"there is no such file beside {shown(Path(document.file).name)}.{hint}"
         elif real not in self._seen and len(self._seen) >= MAX_FILES:
             wrong = f"more than {MAX_FILES} files in all; join some of them."
         if wrong:
