@@ -18,7 +18,9 @@ class Offer:
     """What a target has for one job."""
 
     usd_per_hour: float | None = None
-    """Of the job's share of its nodes; None where it is not known."""
+    """Of the job's share of its nodes, as the target's capacity has it; None where it is not known."""
+    on_demand_usd_per_hour: float | None = None
+    spot_usd_per_hour: float | None = None
     speed: float | None = None
     """Of a CPU, 1 being an ordinary one; None where it is not known."""
     instance: str = ""
@@ -27,6 +29,8 @@ class Offer:
     """What no instance of the target has; empty where the job fits one, or none is known."""
     would_hold: str = ""
     """An instance type that would have it; empty where none is known."""
+    advice: tuple[str, ...] = ()
+    """What the job wastes of the instance, and which one would not."""
 
     @property
     def usd_per_work(self) -> float | None:
@@ -68,7 +72,8 @@ def offer_of(target: Target, shape: Shape, market: Market | None) -> Offer:
     if target.usd_per_cpu_hour is not None or target.usd_per_gpu_hour is not None:
         of_node = cpus_of_node(shape) * (target.usd_per_cpu_hour or 0.0)
         of_node += gpus_of_node(shape) * (target.usd_per_gpu_hour or 0.0)
-        offer = replace(offer, usd_per_hour=of_node * shape.nodes, instance="")
+        usd = of_node * shape.nodes
+        return Offer(usd, usd, usd, offer.speed, lacks=offer.lacks, would_hold=offer.would_hold)
     return offer
 
 

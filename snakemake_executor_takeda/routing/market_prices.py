@@ -37,11 +37,12 @@ class PriceMarket:
         return [self._offer(target, shape) for target in targets]
 
     def _offer(self, target: Target, shape: Shape) -> Offer:
-        book = self._book_of(target)
+        is_fargate = getattr(target.options, "platform", None) == "FARGATE"
+        book = self._book_of(target) if target.instances or is_fargate else None
         if book is None:
             return NOTHING_KNOWN
         need = need_of(shape, architecture=getattr(target.options, "architecture", None))
-        if getattr(target.options, "platform", None) == "FARGATE":
+        if is_fargate:
             return _of_fargate(target, need, book)
         if target.backend == "batch":
             return _of_instances(target, need, book)
@@ -49,12 +50,12 @@ class PriceMarket:
         return replace(_of_instances(target, need, book, Host.SLURM), lacks=(), would_hold="")
 
 
-def with_prices(policy: Policy, region: str | None) -> Policy:
+def with_prices(policy: Policy, region: Callable[[], str | None]) -> Policy:
     """The policy whose choices and refusals go by the table, too: of the Region that a target names, else
-    of `region`. Raises TakedaError, later, for what is no Region's name."""
+    of `region`, which is asked where a price is. Raises TakedaError, later, for what is no Region's name."""
 
     def book_of(target: Target) -> PriceBook | None:
-        here = getattr(target.options, "region", None) or region
+        here = getattr(target.options, "region", None) or region()
         return price_book(here) if here else None
 
     return replace(policy, market=RememberingMarket(PriceMarket(book_of)))
@@ -71,14 +72,27 @@ def _of_instances(target: Target, need: Need, book: PriceBook, host: Host = Host
         if (usd := fit.usd_per_hour(target.capacity)) is not None
     ]
     usd, name = min(priced, key=lambda one: one[0], default=(None, found[0].instance.name))
-    return Offer(usd_per_hour=usd, instance=name)
+    taken = next(fit for fit in found if fit.instance.name == name)
+    return Offer(
+        usd_per_hour=usd,
+        on_demand_usd_per_hour=taken.on_demand_usd_per_hour,
+        spot_usd_per_hour=taken.spot_usd_per_hour,
+        instance=name,
+        advice=taken.reasons,
+    )
 
 
 def _of_fargate(target: Target, need: Need, book: PriceBook) -> Offer:
     task = fargate_fit(need, book)
     if task is None:
         return _lacking(table.fargate_lack(need, book))
-    return Offer(usd_per_hour=task.usd_per_hour(target.capacity), instance="Fargate")
+    return Offer(
+        usd_per_hour=task.usd_per_hour(target.capacity),
+        on_demand_usd_per_hour=task.on_demand_usd_per_hour,
+        spot_usd_per_hour=task.spot_usd_per_hour,
+        instance=f"Fargate, {task.vcpus} vCPU with {task.mem_mib // 1024} GiB",
+        advice=task.reasons,
+    )
 
 
 def _lacking(lack: table.Lack | None) -> Offer:

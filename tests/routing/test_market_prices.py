@@ -64,7 +64,7 @@ def test_a_job_larger_than_all_instances_is_refused_with_the_type_that_would_do(
 def test_the_region_is_the_targets_own_or_that_of_the_run(policy: Policy) -> None:
     small = job(shape={"cpus": 2, "mem_mb": 4000})
     reasons = {
-        region: place(small, with_prices(policy, region)).reasons[1]
+        region: place(small, with_prices(policy, lambda region=region: region)).reasons[1]
         for region in ("us-east-2", "eu-central-1", None)
     }
     assert len(set(reasons.values())) == 3
@@ -75,7 +75,7 @@ def test_the_region_is_the_targets_own_or_that_of_the_run(policy: Policy) -> Non
 def test_a_type_that_is_not_had_in_a_region_is_no_reason_to_refuse(policy: Policy) -> None:
     """hpc7a is in few Regions, and may come to others."""
     targets = {"od": replace(policy.targets["od"], instances=("hpc7a.96xlarge",))}
-    there = with_prices(replace(policy, targets=targets, default=("od",)), "eu-central-1")
+    there = with_prices(replace(policy, targets=targets, default=("od",)), lambda: "eu-central-1")
     assert place(job(shape={"cpus": 2}), there).target.name == "od"
 
 
