@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from snakemake_executor_takeda.cli import (
     audit,
     cancel,
+    doctor,
     handoff,
     plan,
     policy,
     prices,
     sandbox,
     status,
+    why,
 )
 from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
 from snakemake_executor_takeda.values import TakedaError
@@ -30,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (audit, cancel, handoff, plan, policy, prices, sandbox, status):
+    for module in (audit, cancel, doctor, handoff, plan, policy, prices, sandbox, status, why):
         module.register(subparsers)
     return parser
 

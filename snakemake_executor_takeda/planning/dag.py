@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -71,6 +72,8 @@ def with_dag(argv: Sequence[str], look: Callable[[Dag], T]) -> T:
     def output_settings(*told: Any) -> Any:
         settings = make_settings(*told)
         settings.enable_file_logging = False  # .snakemake/log is for runs
+        if not args.verbose:
+            settings.log_level_override = logging.WARNING
         return settings
 
     make_settings = cli.create_output_settings
@@ -91,10 +94,8 @@ def with_dag(argv: Sequence[str], look: Callable[[Dag], T]) -> T:
 def _for_takeda(argv: Sequence[str]) -> list[str]:
     """Said last, a flag counts."""
     has_jobs = any(word.startswith(("-j", "--jobs", "-c", "--cores")) for word in argv)
-    more = ["--executor", "takeda", "--rerun-incomplete"]
-    if "--verbose" not in argv:
-        more += ["--quiet", "all"]
-    return [*argv, *more, *([] if has_jobs else ["--jobs", "100"])]
+    jobs = [] if has_jobs else ["--jobs", "100"]
+    return [*argv, "--executor", "takeda", "--rerun-incomplete", *jobs]
 
 
 def _build(workflow: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.planning.advice import Warning_, warnings_of
 from snakemake_executor_takeda.planning.estimates import Estimate, estimate, of_healthomics
@@ -28,7 +28,8 @@ SHOWN_SHAPES = 3
 class Planned:
     """One job of the DAG."""
 
-    key: Hashable
+    key: Any
+    """The job itself, to which others refer."""
     rule: str
     job: JobSpec | None = None
     """None for a job that Snakemake runs itself, and for one that is not known yet."""

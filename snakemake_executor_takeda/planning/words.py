@@ -30,7 +30,14 @@ def time_of(seconds: float | None, basis: str = "history") -> str:
     """A `runtime` is the longest that a job may take."""
     if seconds is None:
         return UNKNOWN
-    return f"{'≤ ' if basis == 'runtime' else ''}{duration(seconds)}"
+    return f"{'≤ ' if basis == 'runtime' else ''}{span(seconds)}"
+
+
+def span(seconds: float) -> str:
+    """`7.2 s`, `10 min`, `3 min 05 s`, `2 h 10 min`, `2,000 h`."""
+    if seconds >= 100 * 3600:
+        return f"{seconds / 3600:,.0f} h"
+    return duration(seconds).removesuffix(" 00 s").removesuffix(" 00 min")
 
 
 def size(count: float) -> str:
@@ -68,20 +75,24 @@ def totals(planning: Planning) -> Iterator[str]:
     """Sentences about all of it."""
     plan, one = planning.plan, planning.plan.totals
     jobs = sum(row.jobs for row in plan.rows if row.target != HERE)
-    text = f"{jobs:,} job{'' if jobs == 1 else 's'}, {duration(one.seconds)} of work"
-    if one.chain_seconds:
-        text += f", {duration(one.chain_seconds)} from the first to the last with room for all"
+    text = f"{jobs:,} job{'' if jobs == 1 else 's'}"
+    if one.seconds:
+        text += (
+            f", {span(one.seconds)} of work, {span(one.chain_seconds)} from the first to the last"
+        )
+        text += " with room for all"
     yield text
-    yield (
-        f"{dollars(one.usd)} where they are placed; {dollars(one.usd_spot)} were all on Spot that can be, "
-        f"{dollars(one.usd_on_demand)} all On-Demand"
-    )
+    if one.usd:
+        yield (
+            f"{dollars(one.usd)} where they are placed; {dollars(one.usd_spot)} were all on Spot that can "
+            f"be, {dollars(one.usd_on_demand)} all On-Demand"
+        )
     if one.without_time:
-        yield f"without the {one.without_time:,} of which no time is known"
+        yield f"of {one.without_time:,} no time is known, and so no cost"
     if unpriced := one.without_price - one.without_time:
         yield (
-            f"without the {unpriced:,} whose target's price is not known: name its `instances` in "
-            f"{planning.policy.source}"
+            f"of {unpriced:,} no cost is known: name the `instances` of their targets in a routing policy, "
+            "such as `instances: [c7i, m7i, r7i]`"
         )
     book = planning.book
     if book and book.ec2 and one.usd:
