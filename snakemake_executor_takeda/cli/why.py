@@ -16,6 +16,7 @@ from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.audit.history import History
+    from snakemake_executor_takeda.planning.dag import Dag
     from snakemake_executor_takeda.planning.plan import Planned
     from snakemake_executor_takeda.routing.explaining import Explanation
     from snakemake_executor_takeda.routing.policy import Policy
@@ -78,11 +79,11 @@ def _run_why(args: argparse.Namespace) -> int:
 
 def _now(what: str, argv: Sequence[str]) -> tuple[list[tuple[int, Explanation]], Sequence[str]]:
     """Of each way that the jobs are placed the first one, with how many go it; and all names there are."""
-    from snakemake_executor_takeda.planning.building import planned, policy_of
-    from snakemake_executor_takeda.planning.dag import Dag, with_dag
+    from snakemake_executor_takeda.planning.building import planned, with_policy
 
-    def look(dag: Dag) -> tuple[list[tuple[int, Explanation]], Sequence[str]]:
-        policy, names, found = policy_of(dag), set[str](), list[Planned]()
+    def look(dag: Dag, policy: Policy) -> tuple[list[tuple[int, Explanation]], Sequence[str]]:
+        names: set[str] = set()
+        found: list[Planned] = []
         for one in planned(dag, policy):
             outputs = [str(f) for f in one.key.output]
             names.update((one.rule, *outputs))
@@ -93,7 +94,7 @@ def _now(what: str, argv: Sequence[str]) -> tuple[list[tuple[int, Explanation]],
                 found.append(one)
         return _explained(found, policy), sorted(names)
 
-    return with_dag(argv, look)
+    return with_policy(argv, look)
 
 
 def _explained(found: Iterable[Planned], policy: Policy) -> list[tuple[int, Explanation]]:

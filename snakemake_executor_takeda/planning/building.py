@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from snakemake_executor_takeda import assembly, jobs
 from snakemake_executor_takeda.planning.dag import Dag, size_of, with_dag
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.routing.policy import Policy
     from snakemake_executor_takeda.routing.prices import PriceBook
 
+T = TypeVar("T")
 LEDGER = Path(".snakemake/takeda/ledger.sqlite")
 _SAMPLE = 3
 """Jobs of a rule whose inputs are measured: a whole pipeline's would be asked of S3 one by one."""
@@ -39,24 +40,24 @@ class Planning:
 
 def plan_of(argv: Sequence[str]) -> Planning:
     """Of what `snakemake ARGV` would run. Raises TakedaError."""
-    return with_dag(argv, _look)
+    return with_policy(argv, _look)
 
 
-def planned_jobs(argv: Sequence[str]) -> tuple[Policy, list[Planned]]:
-    """Each job with its decision, and the policy that led to it. Raises TakedaError."""
-    return with_dag(argv, lambda dag: (policy := policy_of(dag), list(planned(dag, policy))))
+def with_policy(argv: Sequence[str], look: Callable[[Dag, Policy], T]) -> T:
+    """What `look` makes of the DAG and the policy of what `snakemake ARGV` would run. Raises TakedaError."""
+    policies: list[Policy] = []
+
+    def load(dag: Dag) -> None:
+        image = assembly.container_image_of(dag.workflow)
+        factories = assembly.backend_factories()
+        policies.append(assembly.policy_of(dag.settings, factories, image))
+
+    return with_dag(argv, lambda dag: look(dag, policies[0]), first=load)
 
 
-def policy_of(dag: Dag) -> Policy:
-    """As the run has it. Raises TakedaError."""
-    image = assembly.container_image_of(dag.workflow)
-    return assembly.policy_of(dag.settings, assembly.backend_factories(), image)
-
-
-def _look(dag: Dag) -> Planning:
+def _look(dag: Dag, policy: Policy) -> Planning:
     from snakemake_executor_takeda.routing.prices import price_book
 
-    policy = policy_of(dag)
     region = _region(policy)
     book = price_book(region) if region else None
     past = past_runs(LEDGER)

@@ -42,9 +42,12 @@ class Dag:
                 yield group
 
 
-def with_dag(argv: Sequence[str], look: Callable[[Dag], T]) -> T:
+def with_dag(
+    argv: Sequence[str], look: Callable[[Dag], T], first: Callable[[Dag], object] = id
+) -> T:
     """What `look` makes of the DAG that `snakemake ARGV` would run; `--executor takeda` is added, and
-    inputs which are beside the Snakefile only count as uploaded.
+    inputs which are beside the Snakefile only count as uploaded. `first` is called before the jobs are
+    built, which takes long where there are many.
 
     Raises TakedaError where Snakemake has ended with an error, which it has said itself on stderr.
     SystemExit comes from Snakemake, too, where it does not know a flag.
@@ -54,7 +57,7 @@ def with_dag(argv: Sequence[str], look: Callable[[Dag], T]) -> T:
 
     parser, args = cli.parse_args(_for_takeda(argv))
     found: list[T] = []
-    errors: list[TakedaError] = []
+    errors: list[Exception] = []
 
     def execute(
         workflow: Any, *, executor_plugin: Any, executor_settings: Any, **_others: Any
@@ -62,11 +65,16 @@ def with_dag(argv: Sequence[str], look: Callable[[Dag], T]) -> T:
         workflow._executor_plugin = executor_plugin
         workflow.executor_settings = executor_settings
         dag = Dag(workflow, executor_settings)
+        try:
+            first(dag)
+        except TakedaError as error:
+            errors.append(error)
+            return
         with _taking_local_inputs_as_uploaded(workflow, dag.unstaged):
             _build(workflow)
         try:
             found.append(look(dag))
-        except TakedaError as error:
+        except Exception as error:  # noqa: BLE001 - Snakemake would show it as a mistake of the pipeline
             errors.append(error)
 
     def output_settings(*told: Any) -> Any:
