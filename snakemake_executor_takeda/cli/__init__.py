@@ -18,11 +18,17 @@ from snakemake_executor_takeda.cli import (
     policy,
     prices,
     sandbox,
+    stage,
     status,
     why,
 )
 from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
 from snakemake_executor_takeda.values import TakedaError
+
+_COMMANDS = (
+    *(audit, cancel, doctor, handoff, plan, policy, prices),
+    *(sandbox, stage, status, why),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (audit, cancel, doctor, handoff, plan, policy, prices, sandbox, status, why):
+    for module in _COMMANDS:
         module.register(subparsers)
     return parser
 

@@ -27,6 +27,8 @@ class Dag:
     unstaged: dict[str, Path] = field(default_factory=dict)
     """URI in S3 → file or directory beside the Snakefile: inputs that are not in S3 yet, and were taken as
     if they were."""
+    in_both: dict[str, Path] = field(default_factory=dict)
+    """Likewise of inputs that are in S3, too."""
 
     def jobs(self) -> Iterator[Any]:
         """What Snakemake would hand over or run itself: jobs, and group jobs for their members."""
@@ -70,7 +72,7 @@ def with_dag(
         except TakedaError as error:
             errors.append(error)
             return
-        with _taking_local_inputs_as_uploaded(workflow, dag.unstaged):
+        with _taking_local_inputs_as_uploaded(dag):
             _build(workflow)
         try:
             found.append(look(dag))
@@ -122,11 +124,12 @@ def _build(workflow: Any) -> None:
 
 
 @contextmanager
-def _taking_local_inputs_as_uploaded(workflow: Any, unstaged: dict[str, Path]) -> Iterator[None]:
-    """A file of the default storage that no rule makes, and which is not there, is looked for beside the
-    Snakefile. What is found is added to `unstaged`."""
+def _taking_local_inputs_as_uploaded(dag: Dag) -> Iterator[None]:
+    """A file of the default storage that no rule makes is looked for beside the Snakefile, too. What is
+    there and not in S3 is added to `unstaged`, the rest to `in_both`."""
     from snakemake.io import Mtime, _IOFile
 
+    workflow = dag.workflow
     storage = workflow.storage_settings
     if storage.default_storage_provider is None or not storage.default_storage_prefix:
         yield
@@ -135,20 +138,22 @@ def _taking_local_inputs_as_uploaded(workflow: Any, unstaged: dict[str, Path]) -
     original = _IOFile.exists_in_storage
 
     async def exists_in_storage(file: Any) -> bool:
-        if await original(file):
-            return True
+        is_there = bool(await original(file))
         if not file.is_storage:
-            return False
+            return is_there
         uri = str(file.storage_object.query)
-        path = Path(uri[len(prefix) :])
-        if not uri.startswith(prefix) or uri in unstaged or not is_within(path):
-            return uri in unstaged
+        path = Path(uri.removeprefix(prefix))
+        if uri in dag.unstaged or not uri.startswith(prefix) or not is_within(path):
+            return is_there or uri in dag.unstaged
         if any(rule.is_producer(file) for rule in workflow.rules):
-            return False
-        unstaged[uri] = path
-        cache, facts = workflow.iocache, path.stat()
+            return is_there
+        cache = workflow.iocache
+        if is_there:
+            dag.in_both[uri] = path
+            return True
+        dag.unstaged[uri] = path
         cache.exists_in_storage[file] = True
-        cache.mtime[file] = Mtime(local=None, local_target=None, storage=facts.st_mtime)
+        cache.mtime[file] = Mtime(local=None, local_target=None, storage=path.stat().st_mtime)
         cache.size[file] = size_of(path)
         return True
 
