@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.doctor.largest import Largest, largest_of
+from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.routing.policy import Policy
