@@ -52,19 +52,21 @@ def checkups(caller: Once[Caller], names: str) -> tuple[Checkup, Checkup]:
 
 
 def _credentials(caller: Once[Caller], names: str) -> Iterator[Finding]:
+    from botocore.exceptions import ClientError
+
     try:
         caller()
-    except NotTold:
-        return  # where no STS answers, others still may
-    except TakedaError as error:
+    except (TakedaError, ClientError, NotTold) as error:
         # A clock that is wrong makes good credentials look bad.
-        answer = getattr(error.__cause__, "response", None)
-        skew = skew_of(answer, time.time()) if answer else None
+        refusal = error if isinstance(error, ClientError) else error.__cause__
+        skew = skew_of(getattr(refusal, "response", {}), time.time())
         wrong = [one for one in judged_clock(skew) if one.severity is Severity.FAULT]
         if wrong:
             yield from wrong
             return
-        what, fix = halves(str(error))
+        if isinstance(error, NotTold):
+            return  # where no STS answers, others still may
+        what, fix = halves(str(error), "look at the credentials: aws sts get-caller-identity")
         yield Finding(what, f"nothing can be asked of AWS, which {names} needs", fix)
 
 

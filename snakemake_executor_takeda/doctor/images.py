@@ -38,8 +38,6 @@ class Image:
     repository: str
     tag: str
     """Or a digest, `sha256:…`."""
-    names_registry: bool
-    """Whether the reference itself names the registry."""
 
     @property
     def is_digest(self) -> bool:
@@ -57,7 +55,7 @@ def parsed(reference: str) -> Image:
         host = HUB
     if host == HUB and "/" not in name:
         name = f"library/{name}"
-    return Image(host, name, digest or tag or "latest", is_host)
+    return Image(host, name, digest or tag or "latest")
 
 
 def look_at_image(
@@ -121,7 +119,7 @@ def judged_registry(status: int, image: Image, reference: str, word: str) -> Ite
     """`status` is what the registry answered to a HEAD for the manifest, without credentials."""
     if status == 200:
         return
-    if not image.names_registry and status in (401, 403, 404):
+    if image.repository.startswith("library/") and image.host == HUB and status != 429:
         yield Finding(
             f"{word} {reference} names no registry, and Docker Hub has no such public image",
             _WHY,
@@ -133,14 +131,14 @@ def judged_registry(status: int, image: Image, reference: str, word: str) -> Ite
         yield Finding(
             f"{word}: {image.host} has no image {image.repository}:{image.tag}",
             _WHY,
-            f"correct {word}, or push it: docker push {reference}",
+            f"correct the name, or push it: docker push {reference}",
         )
     elif status in (401, 403):
-        yield Finding(
+        # One that is private looks like one that is not there, and nodes may have credentials.
+        raise NotTold(
             f"{word}: {image.host} does not give {image.repository}:{image.tag} to everybody, or has none",
-            _WHY,
-            "correct the name; for a private registry name its secret: registry_credentials: "
-            "arn:aws:secretsmanager:… (and `execution_role_arn`)",
+            f"docker manifest inspect {reference}; for a private registry name its secret: "
+            "registry_credentials: arn:aws:secretsmanager:…",
         )
     else:
         raise NotTold(f"{word}: {image.host} answered {status} for {reference}", "run it again")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 OURS = "snakemake-executor-plugin-takeda"
 S3_PLUGIN = "snakemake-storage-plugin-s3"
 _WITH_S3 = f"pip install '{OURS}[s3]'"
+_SHARED = "snakemake-interface-"
 _NEEDS_S3 = frozenset({"batch", "healthomics"})
 """Backends whose jobs share no files with this machine."""
 
@@ -39,7 +40,14 @@ def _installed(name: str) -> str | None:
 
 def _versions() -> Iterator[Finding]:
     names = ("snakemake", OURS, S3_PLUGIN)
-    needed = {name: metadata.requires(name) or [] for name in names if _installed(name)}
+    needed = {
+        # Of others' requirements those that plugins and Snakemake meet in.
+        name: [
+            one for one in metadata.requires(name) or [] if name == OURS or one.startswith(_SHARED)
+        ]
+        for name in names
+        if _installed(name)
+    }
     wanted = {requirement for lines in needed.values() for requirement in lines}
     there = {name: _installed(name) for name in (*names, *map(_name_of, wanted))}
     return judged_versions(needed, {n: v for n, v in there.items() if v})

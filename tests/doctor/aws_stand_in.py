@@ -27,6 +27,8 @@ class StandIn(ThreadingHTTPServer):
         self.arn = f"arn:aws:iam::{ACCOUNT}:user/ada"
         self.clock_ahead_s = 0.0
         """Of this server."""
+        self.sts_refuses = ""
+        """An error's code."""
         self.denied: set[tuple[str, str]] = set()
         """(end of a principal, action)"""
         self.trusted = ["ecs-tasks.amazonaws.com", "omics.amazonaws.com"]
@@ -39,6 +41,8 @@ class StandIn(ThreadingHTTPServer):
         self.objects: dict[str, bytes] = {}
         self.images: dict[str, int] = {}
         """Path of a manifest → status; 404 else."""
+        self.needs_token = False
+        """Of the registry."""
         self.seen: list[str] = []
 
     @property
@@ -61,7 +65,12 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.partition("?")[0]
         if path.startswith("/v2/"):
+            if self.server.needs_token and self.headers.get("Authorization") != "Bearer anybody":
+                realm = f'Bearer realm="{self.server.url}/token",service="here"'
+                return self._send(401, b"", challenge=realm)
             return self._send(self.server.images.get(path, 404), b"")
+        if path == "/token":
+            return self._send(200, b'{"token": "anybody"}', "application/json")
         if "GetServiceQuota" in self.headers.get("X-Amz-Target", ""):
             return self._quota(json.loads(body))
         if self.command == "POST" and path == "/":
@@ -73,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _query(self, words: dict[str, list[str]]) -> None:
         action = words["Action"][0]
         self.server.seen.append(action)
+        if self.server.sts_refuses and action == "GetCallerIdentity":
+            return self._send(403, _error(self.server.sts_refuses, "Signature expired"), "text/xml")
         if action == "GetCallerIdentity":
             text = f"<Arn>{self.server.arn}</Arn><UserId>A</UserId><Account>{ACCOUNT}</Account>"
             return self._xml(action, _STS, text)
@@ -137,10 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
         whole = f'<{action}Response xmlns="{namespace}"><{action}Result>{text}</{action}Result></{action}Response>'
         self._send(200, whole.encode(), "text/xml")
 
-    def _send(self, status: int, body: bytes, kind: str = "application/octet-stream") -> None:
+    def _send(
+        self, status: int, body: bytes, kind: str = "application/octet-stream", challenge: str = ""
+    ) -> None:
         self.send_response_only(status)
         self.send_header("Date", formatdate(time.time() + self.server.clock_ahead_s, usegmt=True))
         self.send_header("Content-Type", kind)
+        if challenge:
+            self.send_header("WWW-Authenticate", challenge)
         self.send_header("x-amz-bucket-region", "us-east-1")
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

@@ -71,6 +71,17 @@ def wrong_clock(world: World) -> None:
     world.stand_in.clock_ahead_s = 600
 
 
+def clock_beyond_signatures(world: World) -> None:
+    """What STS says then, in one of two ways."""
+    world.stand_in.clock_ahead_s = 3600
+    world.stand_in.sts_refuses = "SignatureDoesNotMatch"
+
+
+def clock_beyond_requests(world: World) -> None:
+    world.stand_in.clock_ahead_s = -3600
+    world.stand_in.sts_refuses = "RequestExpired"
+
+
 def slow_clock(world: World) -> None:
     world.stand_in.clock_ahead_s = -90
 
@@ -231,6 +242,8 @@ BREAKS: dict[Callable[[World], None], tuple[str, str, str]] = {
     wrong_credentials: ("credentials", "does not accept the AWS credentials", "aws sso login"),
     no_region: ("credentials", "no AWS region", "set AWS_REGION (such as eu-central-1)"),
     wrong_clock: ("clock", "10 min behind AWS's", "sudo timedatectl set-ntp true"),
+    clock_beyond_signatures: ("credentials", "60 min behind AWS's", "timedatectl set-ntp true"),
+    clock_beyond_requests: ("credentials", "60 min ahead of AWS's", "timedatectl set-ntp true"),
     slow_clock: ("clock", "ahead of AWS's", "sudo timedatectl set-ntp true"),
     no_queue: ("queue", "'takeda-sandbox-spto' does not exist", "'takeda-sandbox-spot'"),
     queue_disabled: ("queue", "is DISABLED", "aws batch update-job-queue --job-queue closed"),
