@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from snakemake_executor_takeda.doctor.findings import Checkup, Finding, Visit
+    from snakemake_executor_takeda.doctor.project import Project
 
 TIMEOUT_S = 60
 _MODELS = "gpu_model"
@@ -54,6 +57,11 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         metavar="NAME=VALUE",
         help="the largest job to find room for: threads=96 mem_mb=700000 gpu=8. Without it what the policy's "
         "`limits` and routes say",
+    )
+    parser.add_argument(
+        "--with-jobs",
+        action="store_true",
+        help="find room for the largest jobs of the Snakefile, too: builds its jobs, as `takeda plan` does",
     )
     parser.add_argument(
         "--timeout",
@@ -101,12 +109,38 @@ def _visit(args: argparse.Namespace) -> Visit:
         look = Checkup("policy", routing or "the flags", tuple)
         finding = Finding(what, "a run stops before it begins", fix)
         return Visit((Result(look, (finding,)),))
-    checkups = [
-        Checkup("policy", project.policy.source, tuple),
+    checkups = [Checkup("policy", project.policy.source, tuple)]
+    if args.with_jobs:
+        project, jobs = _with_jobs(project, args)
+        checkups.append(jobs)
+    checkups += [
         *checkups_of(project, backend_factories()),
     ]
     with _progress() as tell:
         return examine(checkups, args.timeout, tell)
+
+
+def _with_jobs(project: Project, args: argparse.Namespace) -> tuple[Project, Checkup]:
+    """The project with the largest jobs of its Snakefile, and whether they could be had."""
+    from snakemake_executor_takeda.doctor.findings import Checkup, NotTold
+    from snakemake_executor_takeda.doctor.largest import merged
+    from snakemake_executor_takeda.doctor.pipeline import largest_jobs
+
+    # Here, and not in a thread beside others: Snakemake is one for a process.
+    try:
+        jobs = largest_jobs(args.profile, args.routing)
+    except TakedaError as error:
+        reason = NotTold(f"the jobs cannot be built: {error}", "takeda plan says the same, and why")
+        return project, Checkup("jobs", "the Snakefile", partial(_not_told, reason))
+    known = {
+        name: merged(one, jobs[name]) if name in jobs else one
+        for name, one in project.largest.items()
+    }
+    return replace(project, largest=known), Checkup("jobs", "the Snakefile", tuple)
+
+
+def _not_told(reason: Exception) -> Iterator[Finding]:
+    raise reason
 
 
 def _wanted(texts: Sequence[str]) -> Mapping[str, int | float | str]:

@@ -38,7 +38,7 @@ def checkups_of(project: Project, factories: Mapping[str, BackendFactory]) -> It
             lambda: rights_of("controller", features, places_of(asked, project.targets.values()))
         )
         yield own_rights_checkup(cloud, caller, rights, features, (credentials,))
-    if prefix and prefix.startswith("s3://"):
+    if prefix and prefix.startswith("s3://") and "$" not in prefix:
         uses_omics = any(one.backend == "healthomics" for one in on_aws)
         yield from storage.checkups(
             cloud,

@@ -83,6 +83,32 @@ def largest_of(target: Target, policy: Policy, asked: Mapping[str, int | float |
     )
 
 
+def with_shape(largest: Largest, shape: Shape, said_by: str) -> Largest:
+    """The same with what one job asks for, where that is more."""
+    asked: dict[str, int | None] = {
+        "threads": shape.cpus,
+        "mem_mb": shape.mem_mb,
+        "disk_mb": shape.disk_mb,
+        "gpu": shape.gpus or None,
+        "nodes": shape.nodes if shape.nodes > 1 else None,
+        "tasks": shape.tasks if shape.mpi else None,
+        "tasks_per_node": shape.tasks_per_node,
+        "runtime": shape.runtime_min,
+    }
+    more = {word: Wanted(value, said_by) for word, value in asked.items() if value is not None}
+    mpi_by = largest.mpi_by or (said_by if shape.mpi else "")
+    return merged(largest, Largest(more, shape.gpu_model, mpi_by))
+
+
+def merged(one: Largest, other: Largest) -> Largest:
+    """Of each number the larger, of equal ones the first's."""
+    numbers = dict(one.numbers)
+    for word, wanted in other.numbers.items():
+        if word not in numbers or wanted.value > numbers[word].value:
+            numbers[word] = wanted
+    return Largest(numbers, one.gpu_model or other.gpu_model, one.mpi_by or other.mpi_by)
+
+
 def _of_limits(target: Target) -> Iterator[tuple[str, Wanted]]:
     of_backend = getattr(target.options, "limits", None)
     own = of_backend(target.capacity) if of_backend else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import metadata
@@ -106,6 +107,14 @@ def judged_plugin(version: str | None) -> Iterator[Finding]:
 def judged_storage(project: Project, names: Sequence[str]) -> Iterator[Finding]:
     """Targets whose jobs share no files need S3."""
     storage = project.storage
+    if unset := re.search(r"\$\{?(\w+)\}?", storage.prefix or ""):
+        # Snakemake leaves a variable as it is where it is not set.
+        yield Finding(
+            f"default-storage-prefix is {storage.prefix}, and {unset[1]} is not set",
+            "Snakemake takes it for a part of the path: every file is missing",
+            f"export {unset[1]}=…, or write the prefix into {project.where_storage_is_said}",
+        )
+        return
     lines = []
     if storage.provider != "s3":
         lines.append("default-storage-provider: s3")

@@ -225,6 +225,10 @@ def no_s3(world: World) -> None:
         del world.project.config[word]
 
 
+def unset_variable(world: World) -> None:
+    world.project.config["default-storage-prefix"] = "s3://${NO_SUCH_BUCKET}/x"
+
+
 def two_regions(world: World) -> None:
     targets = world.project.policy["targets"]
     targets["spot"]["region"] = "us-east-1"
@@ -325,6 +329,7 @@ BREAKS: dict[Callable[[World], None], tuple[str, str, str]] = {
         "the run has no S3",
         "write into profile/config.yaml: default-storage-provider: s3",
     ),
+    unset_variable: ("storage", "NO_SUCH_BUCKET is not set", "export NO_SUCH_BUCKET=…"),
     two_regions: ("Region", "in 2 Regions", "write `region: us-east-1` in each of them"),
     policy_mistake: (
         "policy",

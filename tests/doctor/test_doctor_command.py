@@ -160,6 +160,47 @@ def test_who_says_what_the_largest_job_is(here: Path) -> None:
     assert not largest_of(project.targets["fargate"], project.policy, {}).is_known
 
 
+SNAKEFILE = """
+rule all:
+    input: "a", "b"
+
+rule small:
+    output: "a"
+    shell: "touch {output}"
+
+rule assemble:
+    output: "b"
+    threads: 64
+    resources: mem_mb=256000, mpi=True, tasks=4
+    shell: "touch {output}"
+"""
+
+
+def test_the_largest_jobs_of_a_snakefile(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from snakemake_executor_takeda.doctor.pipeline import largest_jobs
+
+    (here / "Snakefile").write_text(SNAKEFILE)
+    policy = {
+        "version": 1,
+        "targets": {"small": {"backend": "local"}, "big": {"backend": "local"}},
+        "routes": [{"when": {"mpi": True}, "to": "big"}],
+        "default": "small",
+    }
+    written(here / "p", policy)
+    found = largest_jobs("p", None)
+    assert found.keys() == {"small", "big"}
+    assert found["big"].told("threads", "mem_mb", "tasks") == (
+        "threads=64 (rule assemble), mem_mb=256000 (rule assemble), tasks=4 (rule assemble)"
+    )
+    assert found["big"].mpi_by == "rule assemble"
+    assert found["small"].numbers["threads"].value == 1
+    (here / "Snakefile").write_text("rule:\n    nonsense\n")
+    assert main(["doctor", "--profile", "p", "--with-jobs", "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note["check"] == "jobs" and "takeda plan" in note["fix"]
+    assert f"{here}/Snakefile:2: Unexpected keyword nonsense" in note["what"]
+
+
 # What cannot be told.
 
 
