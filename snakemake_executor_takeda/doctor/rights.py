@@ -31,8 +31,11 @@ class Right:
     """Actions that a role needs on resources, under conditions."""
 
     actions: tuple[str, ...]
-    resources: tuple[str, ...]
-    """ARNs as they are asked for, without placeholders and `*`; or `*` alone."""
+    named: tuple[str, ...]
+    """ARNs of what the project names, such as its queues: each must be allowed."""
+    samples: tuple[str, ...]
+    """Ones that stand for what a run will make, such as jobs. Not each action is about each of them: one
+    that is allowed will do. `*` alone for what knows no resources."""
     context: Mapping[str, tuple[str, ...]]
     """Condition keys and the values that the call will bring."""
 
@@ -62,14 +65,17 @@ def rights_of(
     for one in _table()[role]:
         if one["feature"] not in chosen:
             continue
-        resources = tuple(r for text in one["Resource"] for r in _filled(text, values))
-        if resources:
+        named = tuple(
+            r for text in one["Resource"] if "*" not in text for r in _filled(text, values)
+        )
+        samples = tuple(r for text in one["Resource"] if "*" in text for r in _filled(text, values))
+        if named or samples:
             context = {
                 key: tuple([wanted] if isinstance(wanted, str) else wanted)
                 for pairs in one.get("Condition", {}).values()
                 for key, wanted in pairs.items()
             }
-            found.append(Right(tuple(one["Action"]), resources, context))
+            found.append(Right(tuple(one["Action"]), named, samples, context))
     return found
 
 
@@ -102,23 +108,30 @@ def judged_rights(denied: Sequence[Denied], who: str, why: str, fix: str) -> Ite
 
 def simulated(cloud: Cloud, principal: str, rights: Iterable[Right]) -> list[Denied]:
     """What IAM would deny to a user or role. Raises NotTold."""
-    found: dict[tuple[str, str], Denied] = {}
+    found: list[Denied] = []
     for right in rights:
         question = {
             "PolicySourceArn": principal,
             "ActionNames": list(right.actions),
-            "ResourceArns": list(right.resources),
+            "ResourceArns": [*right.named, *right.samples],
         }
         # One value of a condition at a time: any of them will do.
         answers = [
             _simulated_once(cloud, question, dict(zip(right.context, chosen, strict=True)))
             for chosen in itertools.product(*right.context.values())
         ]
-        for one in answers[0]:
-            key = one.action, one.resource
-            if all(any((a.action, a.resource) == key for a in answer) for answer in answers):
-                found[key] = one
-    return list(found.values())
+        found += denied_of(right, answers)
+    return list({(one.action, one.resource): one for one in found}.values())
+
+
+def denied_of(right: Right, answers: Sequence[Sequence[Denied]]) -> Iterator[Denied]:
+    """What is denied in every one of the answers, on something that is named or on all samples."""
+    first, *others = ({(one.action, one.resource): one for one in answer} for answer in answers)
+    always = {key: one for key, one in first.items() if all(key in other for other in others)}
+    for action in right.actions:
+        yield from (always[action, place] for place in right.named if (action, place) in always)
+        if right.samples and all((action, place) in always for place in right.samples):
+            yield always[action, right.samples[0]]
 
 
 def _simulated_once(

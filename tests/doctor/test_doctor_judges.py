@@ -270,16 +270,34 @@ def test_rights_of_a_project() -> None:
         right.actions: right for right in rights.rights_of("controller", ["s3", "batch"], PLACES)
     }
     submit = found[("batch:SubmitJob",)]
-    assert "arn:aws:batch:us-east-1:1:job-queue/a" in submit.resources
-    assert "arn:aws:batch:us-east-1:1:job-queue/b" in submit.resources
-    assert all("${" not in place for one in found.values() for place in one.resources)
+    queues = "arn:aws:batch:us-east-1:1:job-queue"
+    assert submit.named == (f"{queues}/a", f"{queues}/b")
+    assert "arn:aws:batch:us-east-1:1:job-definition/takeda-doctor" in submit.samples
+    places = [place for one in found.values() for place in (*one.named, *one.samples)]
+    assert all("${" not in place for place in places)
     # no role is named, so there is none to pass
     assert not any("iam:PassRole" in actions for actions in found)
     assert not any(one.startswith("omics:") for actions in found for one in actions)
     with_role = rights.rights_of("controller", ["batch"], PLACES | {"JobRole": ["takeda-job"]})
     (passing,) = [one for one in with_role if one.actions == ("iam:PassRole",)]
-    assert passing.resources == ("arn:aws:iam::1:role/takeda-job",)
+    assert passing.named == ("arn:aws:iam::1:role/takeda-job",)
     assert "ecs-tasks.amazonaws.com" in passing.context["iam:PassedToService"]
+
+
+def test_what_counts_as_denied() -> None:
+    def no(action: str, place: str) -> rights.Denied:
+        return rights.Denied(action, place, "implicitDeny")
+
+    run = rights.Right(("GetRun", "GetRunTask"), (), ("run/x", "task/x"), {})
+    # GetRun is about runs only: on a task it is denied by every policy.
+    assert not list(rights.denied_of(run, [[no("GetRun", "task/x")]]))
+    both = [no("GetRun", "task/x"), no("GetRun", "run/x")]
+    assert list(rights.denied_of(run, [both])) == [no("GetRun", "run/x")]
+    submit = rights.Right(("SubmitJob",), ("queue/a", "queue/b"), ("job/x",), {})
+    one = [no("SubmitJob", "queue/b")]
+    assert list(rights.denied_of(submit, [one])) == one
+    # Of two values of a condition one is enough.
+    assert not list(rights.denied_of(submit, [one, []]))
 
 
 def test_what_is_denied_is_one_finding() -> None:
