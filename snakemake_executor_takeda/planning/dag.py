@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -68,6 +69,7 @@ def with_dag(
         workflow.executor_settings = executor_settings
         dag = Dag(workflow, executor_settings)
         try:
+            _check_variables(workflow.storage_settings.default_storage_prefix)
             first(dag)
         except TakedaError as error:
             errors.append(error)
@@ -106,6 +108,17 @@ def _for_takeda(argv: Sequence[str]) -> list[str]:
     has_jobs = any(word.startswith(("-j", "--jobs", "-c", "--cores")) for word in argv)
     jobs = [] if has_jobs else ["--jobs", "100"]
     return [*argv, "--executor", "takeda", "--rerun-incomplete", *jobs]
+
+
+def _check_variables(prefix: object) -> None:
+    """Snakemake puts environment variables into a profile's values, and leaves those as they are that are
+    not set: in a path it would take `${BUCKET}` for a wildcard."""
+    unset = re.search(r"\$\{?(\w+)\}?", str(prefix or ""))
+    if unset:
+        raise TakedaError(
+            f"default-storage-prefix is {prefix}, and {unset[1]} is not set in the environment: "
+            f"export {unset[1]}=…, or write the prefix into the profile's config.yaml"
+        )
 
 
 def _build(workflow: Any) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from snakemake_executor_takeda.routing.instances_serverless import DYNAMIC, STATIC
+
 if TYPE_CHECKING:
     from snakemake_executor_takeda.planning.history import Past
     from snakemake_executor_takeda.routing.market import Offer
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.values import Shape
 
 Basis = Literal["history", "runtime", "unknown"]
-STATIC, DYNAMIC = "STATIC", "DYNAMIC"
 
 
 @dataclass(frozen=True, slots=True)

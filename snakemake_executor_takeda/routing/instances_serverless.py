@@ -25,6 +25,8 @@ for whole threads."""
 
 OMICS_MIN_SECONDS = 60
 """A task of HealthOmics is paid for at least this long."""
+STATIC, DYNAMIC = "STATIC", "DYNAMIC"
+"""Kinds of run storage of HealthOmics."""
 STATIC_STORAGE_GIB = 1200
 """The least that static run storage of HealthOmics has, and is paid for."""
 
@@ -168,7 +170,7 @@ def _omics_advice(one: Instance, idle_cpus: float, idle_memory: float) -> tuple[
 def omics_storage_usd(prices: OmicsPrices, kind: str, gib: float, hours: float) -> float | None:
     """What the storage of a run costs, `STATIC` for what is set aside (1,200 GiB at least) or `DYNAMIC`
     for what is used; None where the price is not known."""
-    if kind == "STATIC":
+    if kind == STATIC:
         each, gib = prices.static_storage_usd_per_gib_hour, max(gib, STATIC_STORAGE_GIB)
     else:
         each = prices.dynamic_storage_usd_per_gib_hour
