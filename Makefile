@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` and `make test`. Each installs what it needs first.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help setup demo demo-plain demo-compare test unit lint audit lock benchmark clean
+.PHONY: help setup pipelines demo demo-plain demo-compare test unit lint audit lock benchmark clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,6 +37,9 @@ $(AUDIT)/.installed: requirements/audit.lock | $(VENV)/.installed
 	@$(AUDIT)/bin/pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
+pipelines: setup ## install what the pipelines of workflows/ use beside that
+	@scripts/install-system-packages pipelines
+
 demo: setup ## run the outbreak pipeline on the sandbox: Batch, Slurm and HealthOmics
 	@scripts/run-demo
 
@@ -47,7 +50,7 @@ demo-compare: ## are the results of `make demo` and `make demo-plain` the same?
 	@workflows/outbreak/compare
 
 # A test that fails beside others on a busy machine is run once more, alone, and has to pass then.
-test: setup lint ## everything: lint, types, unit and integration tests with coverage
+test: pipelines lint ## everything: lint, types, unit and integration tests with coverage
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder --cov --cov-report= || \
 	  { [ $$? -eq 1 ] && echo "== What failed runs once more, alone." && $(BIN)/pytest --last-failed --last-failed-no-failures none; }
 	@$(BIN)/coverage report --skip-covered --format=total | sed 's/^/line coverage, percent: /'

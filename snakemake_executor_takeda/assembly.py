@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,13 +68,16 @@ def policy_of(
     factories: Mapping[str, BackendFactory],
     container_image: str | None = None,
 ) -> Policy:
-    """The policy file's, or else one made from the four flags; its Batch targets take over what was
-    set for the aws-batch plugin, and Snakemake's own `--container-image`, if it was given."""
+    """The policy file's, or else one made from the four flags, with the table of prices; its Batch
+    targets take over what was set for the aws-batch plugin, and Snakemake's own `--container-image`, if
+    it was given."""
     from snakemake_executor_takeda.backends.batch import migrating
+    from snakemake_executor_takeda.routing.market_prices import with_prices
 
     old = migrating.old_settings(os.environ, migrating.old_flags(), container_image)
     policy = _policy(settings, factories, queue=old.words.get("queue"))
-    return migrating.filled_in(policy, old, is_own_file=bool(settings.routing))
+    filled_in = migrating.filled_in(policy, old, is_own_file=bool(settings.routing))
+    return with_prices(filled_in, cache(aws_region))
 
 
 def policy_facts(settings: ExecutorSettings, policy: Policy, *, has_s3: bool) -> dict[str, str]:
@@ -89,7 +92,7 @@ def policy_facts(settings: ExecutorSettings, policy: Policy, *, has_s3: bool) ->
         "omics_role_arn": settings.omics_role_arn,
         "omics_output_uri": settings.omics_output_uri,
         "batch_region": next((r for one in options if (r := getattr(one, "region", None))), None),
-        "region": _region() if has_s3 else None,
+        "region": aws_region() if has_s3 else None,
     }
     return {name: str(value) for name, value in facts.items() if value}
 
@@ -130,7 +133,7 @@ def policy_again(
     )
 
 
-def _region() -> str | None:
+def aws_region() -> str | None:
     """AWS's own setting, from the environment or a file."""
     import botocore.session
 

@@ -146,6 +146,28 @@ class RetryRules:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """The largest job that a target holds. None where that is not known: nothing is refused then."""
+
+    threads: int | None = None
+    """CPUs of a node."""
+    mem_mb: int | None = None
+    """Memory of a node in MB (10^6 bytes)."""
+    disk_mb: int | None = None
+    runtime: int | None = None
+    """Minutes that a job may run."""
+    gpu: int | None = None
+    """GPUs of a node."""
+    gpu_model: tuple[str, ...] = ()
+    """All models that it has; empty where they are not known."""
+    nodes: int | None = None
+    """Nodes of one job."""
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True)
 class Target:
     """A named place a job can run, as the routing policy gives it."""
 
@@ -160,6 +182,12 @@ class Target:
     options: Any = None
     """An instance of the backend's own options model."""
     retry: RetryRules = RetryRules()
+    limits: Limits = UNLIMITED
+    usd_per_cpu_hour: float | None = None
+    """As the policy states it; comes before any price list."""
+    usd_per_gpu_hour: float | None = None
+    speed: float | None = None
+    """Of a CPU, as the policy states it: 2 does the work of an hour in half of one."""
     source: str = ""
     """File and line where the policy gives it, `routing.yaml:4`; empty for one made from flags."""
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Makes IAM policies of actions.yaml: all that is checked in here, or one role's for a site.
 
-policies.py                       write controller.json, …, roles.yaml, and the tables of README.md
+policies.py                       write controller.json, …, roles.yaml, the doctor's rights.json, and the tables
+                                  of README.md
 policies.py ROLE NAME=VALUE…      print the policy of one role with these placeholders filled in
 policies.py ROLE --for s3,batch   …of these features only
 """
@@ -35,9 +36,12 @@ _DEFAULTS = {
     "ExecutionRole": "takeda-execution",
     "OmicsRole": "takeda-healthomics",
     "EventQueue": "takeda-jobs",
+    "Runner": "role/takeda-controller",
     "Repositories": "takeda/*",
     "Secrets": "takeda/",
 }
+RIGHTS = "../../snakemake_executor_takeda/doctor/rights.json"
+"""The same for `takeda doctor`, which has the package only."""
 _PLACEHOLDERS = {"job": "JobRole", "execution": "ExecutionRole", "healthomics": "OmicsRole"}
 """Of the roles' names."""
 
@@ -131,6 +135,19 @@ def template() -> dict[str, Any]:
     }
 
 
+def rights() -> dict[str, list[dict[str, Any]]]:
+    """Each role's statements with the feature that needs them. The doctor's own are no part: it says itself
+    what it may not ask."""
+    return {
+        role: [
+            {"feature": one["feature"], **statement}
+            for one, statement in zip(facts["statements"], policy(role)["Statement"], strict=True)
+            if one["feature"] != "doctor"
+        ]
+        for role, facts in ROLES.items()
+    }
+
+
 def tables() -> str:
     """For the README: what each role may do, and why."""
     parts = []
@@ -165,6 +182,7 @@ def files() -> dict[str, str]:
     readme = (HERE / "README.md").read_text()
     before, _, rest = readme.partition(_BEGIN)
     after = rest.partition(_END)[2]
+    made[RIGHTS] = json.dumps(rights(), separators=(",", ":")) + "\n"
     made["README.md"] = f"{before}{_BEGIN}\n\n{tables()}\n\n{_END}{after}"
     return made
 

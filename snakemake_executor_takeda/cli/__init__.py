@@ -9,9 +9,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from snakemake_executor_takeda.cli import audit, cancel, handoff, policy, sandbox, status
+from snakemake_executor_takeda.cli import (
+    audit,
+    cancel,
+    doctor,
+    handoff,
+    plan,
+    policy,
+    prices,
+    sandbox,
+    stage,
+    status,
+    why,
+)
 from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
 from snakemake_executor_takeda.values import TakedaError
+
+_COMMANDS = (
+    *(audit, cancel, doctor, handoff, plan, policy, prices),
+    *(sandbox, stage, status, why),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -21,15 +38,20 @@ def build_parser() -> argparse.ArgumentParser:
         epilog='example: takeda sandbox up && eval "$(takeda sandbox env)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (audit, cancel, handoff, policy, sandbox, status):
+    for module in _COMMANDS:
         module.register(subparsers)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; `register` set its function as `run(args) -> exit status`."""
+    """Run one command; `register` set its function as `run(args) -> exit status`, and `takes_snakemakes`
+    where the arguments that it does not know are Snakemake's."""
     with quiet_where_nobody_reads():
-        args = build_parser().parse_args(argv)
+        parser = build_parser()
+        args, others = parser.parse_known_args(argv)
+        if others and not getattr(args, "takes_snakemakes", False):
+            parser.error(f"unrecognized arguments: {' '.join(others)}")
+        args.snakemakes = others
         try:
             return int(args.run(args))
         except TakedaError as error:

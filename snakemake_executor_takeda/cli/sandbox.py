@@ -9,9 +9,12 @@ from collections import Counter
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.cli.terminal import port, positive, print_columns, whole
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.sandbox.metering import Charge
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -69,6 +72,15 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         "takeda sandbox executions --json",
     )
     ran.add_argument("--json", action="store_true", help="as a JSON array")
+
+    cost = _add(
+        commands,
+        "cost",
+        _run_cost,
+        "what AWS would have billed for what ran, at the prices of the table",
+        "takeda sandbox cost --json",
+    )
+    cost.add_argument("--json", action="store_true", help="each charge, as a JSON object")
 
     _add_faults(commands)
 
@@ -292,6 +304,32 @@ def _run_executions(args: argparse.Namespace) -> int:
             (one.backend, one.external_id, str(one.attempt), one.name, began, lasted, ended)
         )
     print_columns(rows)
+    return 0
+
+
+def _run_cost(args: argparse.Namespace) -> int:
+    from snakemake_executor_takeda.planning.words import dollars, span
+    from snakemake_executor_takeda.routing.prices import price_book
+    from snakemake_executor_takeda.sandbox.metering import charges
+    from snakemake_executor_takeda.sandbox.services import REGION
+
+    found = charges(_state_dir(args), price_book(REGION))
+    total = sum(one.usd or 0.0 for one in found)
+    if args.json:
+        told = {"region": REGION, "usd": total, "charges": [asdict(one) for one in found]}
+        print(json.dumps(told, indent=2))
+        return 0
+    by_kind: dict[tuple[str, str], list[Charge]] = {}
+    for one in found:
+        by_kind.setdefault((one.backend, one.what), []).append(one)
+    rows = [("service", "what", "number", "billed time", "cost")]
+    for (backend, what), alike in by_kind.items():
+        known = [one.usd for one in alike if one.usd is not None]
+        usd = sum(known) if len(known) == len(alike) else None
+        seconds = span(sum(one.seconds for one in alike))
+        rows.append((backend, what, f"{len(alike):,}", seconds, dollars(usd)))
+    print_columns(rows)
+    print(f"\nin all {dollars(total)}, in {REGION}")
     return 0
 
 

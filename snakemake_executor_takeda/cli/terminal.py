@@ -8,7 +8,10 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 READER_GONE = 128 + signal.SIGPIPE
 """Exit status, as a shell has it of a command that SIGPIPE ended."""
@@ -56,6 +59,13 @@ def print_columns(rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         print("  ".join(cells).rstrip())
+
+
+def console() -> Console:
+    """Standard output, as wide as the terminal; where there is none, in a log or a pipe, 120 columns."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
 
 
 @contextmanager

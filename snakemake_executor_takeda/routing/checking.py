@@ -9,15 +9,16 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from snakemake_executor_takeda.routing.condition_words import complaint, hint
-from snakemake_executor_takeda.routing.conditions import TEXT_WORDS, When
-from snakemake_executor_takeda.routing.mistakes import did_you_mean, owner, report
+from snakemake_executor_takeda.routing.conditions import CLOCK_WORDS, TEXT_WORDS, When
+from snakemake_executor_takeda.routing.mistakes import did_you_mean, report
 from snakemake_executor_takeda.routing.policy_file import (
     NAME_PATTERN,
     PolicyFile,
     RetryEntry,
+    RouteEntry,
     common_words,
 )
-from snakemake_executor_takeda.routing.source import Document, Location, shown
+from snakemake_executor_takeda.routing.source import Document, Location, Place, shown
 
 HEALTHOMICS = "healthomics"
 """The backend of hand-offs: it runs workflows, not commands."""
@@ -53,7 +54,10 @@ class Checked:
         self.entry = entry
 
     def _add(self, location: Location, text: str) -> None:
-        self._problems.add(self.document.line(location), text)
+        self._problems.add(self.document.place(location), text)
+
+    def _owner(self, location: Location) -> str:
+        return self.document.owner(location)
 
     # Routes.
 
@@ -74,7 +78,7 @@ class Checked:
         if not when:
             self._add(
                 here,
-                f"{owner(here)} has no condition and would take every job: name its target in "
+                f"{self._owner(here)} has no condition and would take every job: name its target in "
                 "`default` instead, or add a condition.",
             )
         kept: dict[str, Any] = {}
@@ -83,16 +87,20 @@ class Checked:
             mistake = complaint(word, value, self.document.written(at))
             doubt = hint(word)
             if mistake:
-                self._add(at, f"{owner(here)}: {mistake}")
+                self._add(at, f"{self._owner(here)}: {mistake}")
                 continue
             if doubt:
-                self.warnings.append(
-                    f"{self.document.file}:{self.document.line(at)}: {owner(here)}: {doubt}"
-                )
+                self.warnings.append(f"{self.document.place(at)}: {self._owner(here)}: {doubt}")
             if word == "wildcards" and isinstance(value, dict):
                 kept[word] = {name: self._text(v, (*at, name)) for name, v in value.items()}
             else:
                 kept[word] = self._text(value, at) if word in TEXT_WORDS else value
+        if "timezone" in when and not CLOCK_WORDS & when.keys():
+            self._add(
+                (*here, "timezone"),
+                f"{self._owner(here)}: `timezone` says how `time` and `weekday` are meant, and there "
+                "is neither: add one, or remove it.",
+            )
         # A `when` left empty here was complained about above.
         return kept
 
@@ -108,7 +116,7 @@ class Checked:
             if not re.fullmatch(NAME_PATTERN, name):
                 self._add(
                     here,
-                    f"{owner(here)}: a name is 1 to 63 letters, digits, `-`, `_` and `.`, and begins "
+                    f"{self._owner(here)}: a name is 1 to 63 letters, digits, `-`, `_` and `.`, and begins "
                     "with a letter or digit.",
                 )
             backend = target.get("backend") if isinstance(target, dict) else None
@@ -117,9 +125,16 @@ class Checked:
             if backend not in self._option_models:
                 hint = did_you_mean(backend, self._option_models.keys(), "Backends")
                 self._add(
-                    (*here, "backend"), f"{owner(here)}: unknown backend {shown(backend)}. {hint}"
+                    (*here, "backend"),
+                    f"{self._owner(here)}: unknown backend {shown(backend)}. {hint}",
                 )
                 continue
+            if backend == HEALTHOMICS and "limits" in target:
+                self._add(
+                    (*here, "limits"),
+                    f"{self._owner(here)}: `limits` are about what a rule asks for itself, and what "
+                    f"{HEALTHOMICS} runs asks in its own workflow: remove it.",
+                )
             self._check_options(here, backend, target)
 
     def _check_options(self, here: Location, backend: str, target: dict[str, Any]) -> None:
@@ -145,11 +160,11 @@ class Checked:
             return
         for at, name in _references(value):
             if isinstance(name, str) and name not in targets:
-                word = str(at[-1])
+                *above, word = at[:-1] if isinstance(at[-1], int) else at
                 others = targets.keys() - {at[1]} if word == "fallback" else targets.keys()
                 self._add(
                     at,
-                    f"{owner(at[:-1])}: `{word}: {shown(name)}` is no target. "
+                    f"{self._owner(tuple(above))}: `{word}: {shown(name)}` is no target. "
                     f"{did_you_mean(name, others, 'Targets')}",
                 )
         self._check_fallbacks(targets)
@@ -171,13 +186,15 @@ class Checked:
             if step == name and name not in reported:
                 reported.update(trail)
                 circle = " → ".join(shown(n) for n in (*trail, name))
-                self._add(at, f"{owner(at[:-1])}: fallbacks go in a circle ({circle}): cut it.")
+                self._add(
+                    at, f"{self._owner(at[:-1])}: fallbacks go in a circle ({circle}): cut it."
+                )
             other = targets.get(fallback)
             kinds = [t.get("backend") for t in (targets[name], other) if isinstance(t, dict)]
             if kinds.count(HEALTHOMICS) == 1 and len(kinds) == 2:
                 self._add(
                     at,
-                    f"{owner(at[:-1])}: {shown(fallback)} cannot take its jobs, as {HEALTHOMICS} runs "
+                    f"{self._owner(at[:-1])}: {shown(fallback)} cannot take its jobs, as {HEALTHOMICS} runs "
                     "hand-offs and nothing else does: name a target of the same kind.",
                 )
 
@@ -188,7 +205,7 @@ class Checked:
                 budget = getattr(retry, word)
                 if budget is not None and budget >= entry.retry.total:
                     self.warnings.append(
-                        f"{self.document.file}:{self.document.line((*at, word))}: {owner(at)}: "
+                        f"{self.document.place((*at, word))}: {self._owner(at)}: "
                         f"`{word}: {budget}` is never reached, as a job is sent {entry.retry.total} "
                         "times at most: raise `total` of the policy's own `retry`"
                     )
@@ -196,37 +213,42 @@ class Checked:
     def _check_meaning(self, entry: PolicyFile) -> None:
         """Routes that can never take a job."""
         facts = [_facts(route.when) for route in entry.routes]
-        for number, route in enumerate(entry.routes):
-            here: Location = ("routes", number)
-            target = entry.targets.get(route.to)
-            if target is None:
-                continue
-            runs_handoffs = target.backend == HEALTHOMICS
-            if route.when.handoff is not None and route.when.handoff is not runs_handoffs:
-                self._add(
-                    here,
-                    f"{owner(here)} can never match: `handoff: {str(route.when.handoff).lower()}` does "
-                    f"not go with {route.to}, whose backend is {target.backend}. Hand-offs run on "
-                    f"{HEALTHOMICS}, other jobs elsewhere: change `to` or `when`.",
-                )
-            for earlier in range(number):
-                before = entry.targets.get(entry.routes[earlier].to)
-                # A rule's own backend=, capacity= or instance_type= can pass the earlier route over.
+        for position, route in enumerate(entry.routes):
+            here: Location = ("routes", position)
+            self._check_handoffs(here, route, entry)
+            for earlier in range(position):
+                before = self.document.place(("routes", earlier))
+                # A file may well come before what it includes: those routes are overridden.
+                is_lock = entry.routes[earlier].locked and not route.locked
+                if not is_lock and before.file != self.document.place(here).file:
+                    continue
                 if (
-                    before is not None
-                    and facts[earlier]
-                    and facts[earlier] <= facts[number]
-                    and before.backend == target.backend
-                    and before.capacity == target.capacity
-                    and before.instances == target.instances
+                    facts[earlier]
+                    and facts[earlier] <= facts[position]
+                    and _covers(entry.routes[earlier], route, entry)
                 ):
+                    which = f"route {self.document.number(earlier)} ({_line(before, here, self.document)}"
+                    remedy = "Remove it" if is_lock else "Move it up, or remove it"
                     self._add(
                         here,
-                        f"{owner(here)} can never match: route {earlier + 1} (line "
-                        f"{self.document.line(('routes', earlier))}) takes all of its jobs. Move it "
-                        "up, or remove it.",
+                        f"{self._owner(here)} can never match: {which}{', locked' if is_lock else ''}) "
+                        f"takes all of its jobs. {remedy}.",
                     )
                     break
+
+    def _check_handoffs(self, here: Location, route: RouteEntry, entry: PolicyFile) -> None:
+        wanted = route.when.handoff
+        for name in route.to:
+            target = entry.targets.get(name)
+            if target is None or wanted is None or wanted is (target.backend == HEALTHOMICS):
+                continue
+            what = "can never match" if len(route.to) == 1 else f"can never use {name}"
+            self._add(
+                here,
+                f"{self._owner(here)} {what}: `handoff: {str(wanted).lower()}` does not go with {name}, "
+                f"whose backend is {target.backend}. Hand-offs run on {HEALTHOMICS}, other jobs "
+                "elsewhere: change `to` or `when`.",
+            )
 
 
 def _references(value: dict[str, Any]) -> Iterator[tuple[Location, Any]]:
@@ -237,8 +259,32 @@ def _references(value: dict[str, Any]) -> Iterator[tuple[Location, Any]]:
     routes = value["routes"]
     for number, route in enumerate(routes if isinstance(routes, list) else ()):
         if isinstance(route, dict):
-            yield ("routes", number, "to"), route.get("to")
-    yield ("default",), value.get("default")
+            yield from _each(("routes", number, "to"), route.get("to"))
+    yield from _each(("default",), value.get("default"))
+
+
+def _each(at: Location, names: Any) -> Iterator[tuple[Location, Any]]:
+    """One name, or those of a list."""
+    if isinstance(names, list):
+        yield from (((*at, position), name) for position, name in enumerate(names))
+    else:
+        yield at, names
+
+
+def _covers(before: RouteEntry, route: RouteEntry, entry: PolicyFile) -> bool:
+    """Whether no rule's own backend=, capacity= or instance_type= can pass the earlier route over and
+    be served by the later one."""
+
+    def kinds(one: RouteEntry) -> set[tuple[object, ...]]:
+        found = [entry.targets[name] for name in one.to if name in entry.targets]
+        return {(t.backend, t.capacity, t.instances, t.efa) for t in found}
+
+    return bool(kinds(route)) and (before.locked or kinds(route) <= kinds(before))
+
+
+def _line(place: Place, here: Location, document: Document) -> str:
+    """Without the file where it is the same."""
+    return f"line {place.line}" if place.file == document.place(here).file else str(place)
 
 
 def _retries(entry: PolicyFile) -> Iterator[tuple[Location, RetryEntry]]:

@@ -24,6 +24,9 @@ _OWN_WORDS = (
     "attempt",
     "input_gb",
     "threads",
+    "time",
+    "weekday",
+    "timezone",
 )
 # A word like one of these may well be a resource of the user's own, such as mem_gb: a hint.
 _STANDARD_RESOURCES = (
@@ -40,11 +43,12 @@ _USUAL = {
     "ram": "mem_mb",
     "cpus": "threads",
     "cores": "threads",
-    "time": "runtime",
     "walltime": "runtime",
+    "day": "weekday",
+    "hour": "time",
 }
 _REFUSED = dict.fromkeys(
-    ("target", "backend", "capacity", "instance_type"),
+    ("target", "backend", "capacity", "instance_type", "efa"),
     "is no condition: a rule that sets it overrides the routes by itself. Remove it.",
 ) | {
     # Snakemake turns mem="8GB" into mem_mb=8000: the first is text and cannot be compared.

@@ -8,11 +8,20 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, WithJsonSchema
 
+from snakemake_executor_takeda.routing.clock import (
+    DAYS,
+    Hours,
+    Weekdays,
+    parse_hours,
+    parse_weekdays,
+    zone,
+)
 from snakemake_executor_takeda.values import JobSpec
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -79,6 +88,31 @@ Compared = Annotated[
     Comparison, PlainValidator(parse_comparison), WithJsonSchema(_COMPARISON_SCHEMA)
 ]
 Glob = Annotated[str, Field(min_length=1)]
+_DAY_SCHEMA = {"type": "string", "pattern": r"^[A-Za-z]{3,9}(\s*[-,]\s*[A-Za-z]{3,9})*$"}
+DayHours = Annotated[
+    Hours,
+    PlainValidator(parse_hours),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^[0-9]{1,2}:[0-9]{2}\s*-\s*[0-9]{1,2}:[0-9]{2}(\s*,.*)?$"}
+    ),
+]
+Days = Annotated[
+    Weekdays,
+    PlainValidator(parse_weekdays),
+    WithJsonSchema(
+        {"oneOf": [_DAY_SCHEMA, {"type": "array", "items": _DAY_SCHEMA, "minItems": 1}]}
+    ),
+]
+
+
+def _zone_name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("write a time zone as Europe/Berlin")
+    zone(value)
+    return value
+
+
+Zone = Annotated[str, PlainValidator(_zone_name), WithJsonSchema({"type": "string"})]
 
 
 class When(BaseModel):
@@ -109,6 +143,15 @@ class When(BaseModel):
     nodes: Compared | None = Field(None, description="Number of nodes; 1 where the rule sets none.")
     tasks: Compared | None = Field(None, description="MPI ranks over all nodes, at least 1.")
     tasks_per_node: Compared | None = Field(None, description="MPI ranks on each node.")
+    time: DayHours | None = Field(
+        None, description="Time of day at which the job is placed: 20:00-06:00."
+    )
+    weekday: Days | None = Field(
+        None, description="Day of the week on which it is: mon-fri, or [sat, sun]."
+    )
+    timezone: Zone | None = Field(
+        None, description="Time zone of `time` and `weekday`, where it is not the policy's."
+    )
 
     def given(self) -> dict[str, Any]:
         """The conditions that are set, by word."""
@@ -139,26 +182,57 @@ KNOWN_RESOURCES = frozenset(_VALUES) | {"mem_mib", "disk_mib"}
 """Numeric words that need no second look."""
 
 
+CLOCK_WORDS = frozenset({"time", "weekday"})
+"""Conditions on the moment at which a job is placed, rather than on the job."""
+
+Moment = datetime | None
+"""When a job is placed, with its time zone; None where no condition asks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One compiled condition."""
 
-    test: Callable[[JobSpec], bool]
-    """Whether it holds; false where the job has no such value."""
-    explain: Callable[[JobSpec], str]
-    """Why it holds, for a job for which it does."""
+    word: str
+    """As in the file; `wildcards.sample` for one wildcard."""
+    wanted: str
+    """What the job must have, as it is compared."""
+    value: Callable[[JobSpec, Moment], Any]
+    """What the job has; None where it has no such value, so that the condition does not hold."""
+    passes: Callable[[Any], object]
+    """Whether such a value is what is wanted."""
+    told: Callable[[JobSpec, Any], str]
+    """Why a value of the job passes."""
+    told_not: Callable[[Any], str]
+    """Why it does not."""
+
+    def test(self, job: JobSpec, at: Moment) -> bool:
+        """Whether it holds; false where the job has no such value."""
+        value = self.value(job, at)
+        return value is not None and bool(self.passes(value))
+
+    def explain(self, job: JobSpec, at: Moment) -> str:
+        """Why it holds, for a job for which it does."""
+        return self.told(job, self.value(job, at))
+
+    def explain_not(self, job: JobSpec, at: Moment) -> str:
+        """Why it does not hold, for a job for which it does not."""
+        value = self.value(job, at)
+        if value is None:
+            return f"{self.word} is not set, or not known"
+        return self.told_not(value)
 
 
-def conditions_of(when: When) -> tuple[Condition, ...]:
-    """Compiled once, so that testing a job costs a few microseconds."""
-    return tuple(_compiled(when.given()))
+def conditions_of(when: When, timezone: str = "UTC") -> tuple[Condition, ...]:
+    """Compiled once, so that testing a job costs a few microseconds. `timezone` is the policy's."""
+    return tuple(_compiled(when.given(), when.timezone or timezone))
 
 
 def is_handoff(job: JobSpec) -> bool:
     return bool(job.resources.get("handoff"))
 
 
-def _compiled(given: Mapping[str, Any]) -> Iterator[Condition]:
+def _compiled(given: Mapping[str, Any], timezone: str) -> Iterator[Condition]:
     for word, value in given.items():
         match word:
             case "rule":
@@ -172,6 +246,12 @@ def _compiled(given: Mapping[str, Any]) -> Iterator[Condition]:
                 yield _flag("mpi", value, lambda job: bool(job.shape.mpi))
             case "handoff":
                 yield _flag("handoff", value, is_handoff)
+            case "time":
+                yield _clock("time", value, timezone)
+            case "weekday":
+                yield _clock("weekday", value, timezone)
+            case "timezone":
+                pass  # it says how the others are meant
             case _:
                 yield _number(word, value)
 
@@ -184,49 +264,89 @@ def _rule(pattern: str) -> Condition:
     """A group job goes to one place as a whole, so one member that must go there decides."""
     match = _glob(pattern)
 
-    def test(job: JobSpec) -> bool:
-        return bool(match(job.rule)) or (job.is_group and any(map(match, job.rules)))
-
-    def explain(job: JobSpec) -> str:
+    def told(job: JobSpec, names: tuple[str, ...]) -> str:
         if match(job.rule):
             return f"{'group' if job.is_group else 'rule'} {job.rule} matches {pattern}"
-        member = next(rule for rule in job.rules if match(rule))
+        member = next(rule for rule in names if match(rule))
         return f"rule {member} of group {job.rule} matches {pattern}"
 
-    return Condition(test, explain)
+    return Condition(
+        "rule",
+        pattern,
+        lambda job, _: (job.rule, *job.rules) if job.is_group else (job.rule,),
+        lambda names: any(map(match, names)),
+        told,
+        lambda names: f"rule {', '.join(names)} does not match {pattern}",
+    )
 
 
 def _wildcard(name: str, pattern: str) -> Condition:
-    match = _glob(pattern)
-
-    def test(job: JobSpec) -> bool:
-        value = job.wildcards.get(name)
-        return value is not None and bool(match(value))
-
-    return Condition(test, lambda job: f"wildcard {name}={job.wildcards[name]} matches {pattern}")
+    return Condition(
+        f"wildcards.{name}",
+        pattern,
+        lambda job, _: job.wildcards.get(name),
+        _glob(pattern),
+        lambda _, value: f"wildcard {name}={value} matches {pattern}",
+        lambda value: f"wildcard {name}={value} does not match {pattern}",
+    )
 
 
 def _container(pattern: str) -> Condition:
-    match = _glob(pattern)
     return Condition(
-        lambda job: job.container is not None and bool(match(job.container)),
-        lambda job: f"container {job.container} matches {pattern}",
+        "container",
+        pattern,
+        lambda job, _: job.container,
+        _glob(pattern),
+        lambda _, image: f"container {image} matches {pattern}",
+        lambda image: f"container {image} does not match {pattern}",
     )
 
 
 def _flag(word: str, wanted: bool, is_set: Callable[[JobSpec], bool]) -> Condition:
-    text = f"{word} is {'set' if wanted else 'not set'}"
-    return Condition(lambda job: is_set(job) is wanted, lambda _: text)
+    def told(value: bool) -> str:
+        return f"{word} is {'set' if value else 'not set'}"
+
+    return Condition(
+        word,
+        str(wanted).lower(),
+        lambda job, _: is_set(job),
+        lambda value: value is wanted,
+        lambda _, value: told(value),
+        told,
+    )
+
+
+def _clock(word: str, wanted: Hours | Weekdays, timezone: str) -> Condition:
+    there: tzinfo = zone(timezone)
+
+    def value(_: JobSpec, at: Moment) -> datetime | None:
+        return at.astimezone(there) if at else None
+
+    def shown(moment: datetime) -> str:
+        # Not strftime's %a, which speaks the language of the machine.
+        text = moment.strftime("%H:%M") if word == "time" else DAYS[moment.weekday()]
+        return f"{word} is {text} {timezone}"
+
+    return Condition(
+        word,
+        str(wanted),
+        value,
+        wanted.holds,
+        lambda _, moment: f"{shown(moment)} ({wanted})",
+        lambda moment: f"{shown(moment)}, not {wanted}",
+    )
 
 
 def _number(word: str, comparison: Comparison) -> Condition:
     value_of = _VALUES.get(word) or _resource(word)
-
-    def test(job: JobSpec) -> bool:
-        value = value_of(job)
-        return value is not None and comparison.holds(value)
-
-    return Condition(test, lambda job: f"{word} is {_short(value_of(job))} ({comparison})")
+    return Condition(
+        word,
+        str(comparison),
+        lambda job, _: value_of(job),
+        comparison.holds,
+        lambda _, value: f"{word} is {_short(value)} ({comparison})",
+        lambda value: f"{word} is {_short(value)}, not {comparison}",
+    )
 
 
 def _resource(name: str) -> _Value:
@@ -242,5 +362,5 @@ def _resource(name: str) -> _Value:
     return value_of
 
 
-def _short(value: float | None) -> str:
+def _short(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"

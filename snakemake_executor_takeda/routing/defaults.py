@@ -72,7 +72,7 @@ def policy_from_settings(
     return Policy(
         targets=targets,
         routes=tuple(_routes(targets)),
-        default=next((name for name in (BATCH, SLURM) if name in targets), None),
+        default=tuple(name for name in (BATCH, SLURM) if name in targets)[:1],
         source="the --takeda-* flags (no --takeda-routing is given)",
         remedy=lambda backend: _REMEDIES.get(backend, f"Backends are {', '.join(_REMEDIES)}"),
     )
@@ -107,7 +107,7 @@ def _options(
 
 def _routes(targets: Mapping[str, Target]) -> Iterator[Route]:
     def route(name: str, backend: str, conditions: tuple[Condition, ...]) -> Route:
-        to = backend if backend in targets else None
+        to = (backend,) if backend in targets else ()
         return Route(f"built-in route for {name}", conditions, to, needs=backend)
 
     yield route("hand-offs", HEALTHOMICS, conditions_of(When.model_validate({"handoff": True})))
@@ -126,6 +126,10 @@ def _partition(job: JobSpec) -> str:
 # A pipeline written for Slurm says by this where its rule belongs. With a policy file it says nothing:
 # profiles set slurm_partition for all jobs, and the file is the user's own word on them.
 _NAMES_A_PARTITION = Condition(
-    test=lambda job: bool(_partition(job)),
-    explain=lambda job: f"the rule sets slurm_partition={_partition(job)}",
+    "slurm_partition",
+    "set",
+    value=lambda job, _: _partition(job) or None,
+    passes=bool,
+    told=lambda _, partition: f"the rule sets slurm_partition={partition}",
+    told_not=lambda _: "the rule sets no slurm_partition",
 )

@@ -25,20 +25,6 @@ def did_you_mean(word: str, words: Collection[str], what: str) -> str:
     return f"{what}: {', '.join(listed[:_SHOWN_WORDS])}{more}." if listed else f"{what}: none."
 
 
-def owner(location: Location) -> str:
-    """What a person calls this part of the policy."""
-    match location:
-        case ("targets", str(name), *rest):
-            text = f"target {shown(name)}"
-        case ("routes", int(number), *rest):
-            text = f"route {number + 1}"
-            rest = rest[1:] if rest[:1] == ["when"] else rest
-        case _:
-            text, rest = "the policy", list(location)
-    path = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in rest)
-    return f"{text}, {path.lstrip('.')}" if path else text
-
-
 def report(
     error: ValidationError,
     model: type[BaseModel],
@@ -65,7 +51,7 @@ def report(
         if inner[-1:] == ("[key]",):  # pydantic's mark for a mapping's word that is wrong itself
             inner = inner[:-1]
         if not inner:  # about the whole, not about one word
-            texts = [f"{owner(base)}: {said}" for said in _said(detail)]
+            texts = [f"{document.owner(base)}: {said}" for said in _said(detail)]
         elif detail["type"] == "missing" and inner in explained:
             continue  # its misspelling is complained about
         elif detail["type"] == "extra_forbidden":
@@ -73,13 +59,13 @@ def report(
         else:
             texts = _about_a_word(detail, model, document, base, inner)
         for text in texts:
-            problems.add(document.line(base + inner), text)
+            problems.add(document.place(base + inner), text)
 
 
 def _unknown(
     document: Document, location: Location, known: Collection[str], foreign: Mapping[str, str]
 ) -> str:
-    word, where = shown(location[-1]), owner(location[:-1])
+    word, where = shown(location[-1]), document.owner(location[:-1])
     if word in foreign:
         return f"{where}: `{word}` is a word of {foreign[word]} targets only: remove it."
     return f"{where}: unknown word `{word}`. {did_you_mean(word, known, 'Words')}"
@@ -89,19 +75,19 @@ def _about_a_word(
     detail: Any, model: type[BaseModel], document: Document, base: Location, inner: Location
 ) -> list[str]:
     location = base + inner
-    word, where = shown(location[-1]), owner(location[:-1])
+    word, where = shown(location[-1]), document.owner(location[:-1])
     field = _fields(model_at(model, inner[:-1])).get(str(inner[-1]))
     about = f" ({field.description.rstrip('.')})" if field and field.description else ""
     outermost = _fields(model).get(str(inner[0]))
     written = document.written(location) if outermost is None or outermost.repr else "…"
     given = f"`{word}: {written}`"
     if isinstance(location[-1], int):
-        where, given = owner(location), f"`{written}`"
+        where, given = document.owner(location), f"`{written}`"
     match detail["type"]:
         case "missing":
             near = nearest(word, document.keys(location[:-1]))
-            hint = f" Is `{near}` meant to be it?" if near else ""
-            return [f"{where} lacks `{word}`{about}.{hint}"]
+            hint = f"is `{near}` meant to be it?" if near else f"add `{word}: …`."
+            return [f"{where} lacks `{word}`{about}: {hint}"]
         case "literal_error":
             choices = [c.strip().strip("'") for c in _expected(detail)]
             near = nearest(written, choices)

@@ -12,7 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from snakemake_executor_takeda.routing.policy_file import NAME_PATTERN, PolicyFile, TargetEntry
+from snakemake_executor_takeda.routing.policy_file import (
+    LOCKABLE,
+    NAME_PATTERN,
+    PolicyFile,
+    TargetEntry,
+)
 
 SHIPPED = Path(__file__).with_name("policy.schema.json")
 """The schema for the backends that come with the package."""
@@ -30,12 +35,24 @@ def policy_schema(option_models: Mapping[str, type[BaseModel]]) -> dict[str, Any
             definitions[f"{backend}.{name}"] = definition
         definitions[f"target.{backend}"] = _target(backend, common, own)
         names[backend] = {"$ref": f"#/$defs/target.{backend}"}
+    # What a file includes gives what it leaves out itself.
+    schema["required"] = ["version"]
+    schema["if"] = {"not": {"required": ["include"]}}
+    schema["then"] = {
+        "required": ["targets", "default"],
+        "properties": {"targets": {"additionalProperties": {"required": ["backend"]}}},
+    }
+    schema["properties"]["locked"] = {
+        **schema["properties"]["locked"],
+        "items": {"enum": list(LOCKABLE)},
+        "uniqueItems": True,
+    }
     targets = schema["properties"]["targets"]
+    del targets["minProperties"]
     targets["propertyNames"] = {"pattern": NAME_PATTERN}
     targets["additionalProperties"] = {
         # A chain of conditions, so that an editor complains about one backend's words, not about all.
         "type": "object",
-        "required": ["backend"],
         "properties": {
             "backend": {**common["properties"]["backend"], "enum": list(names)},
         },

@@ -1,9 +1,9 @@
-"""A YAML file as plain values, with the line of every word: safe, bounded, variables filled in."""
+"""A YAML file as plain values, with the place of every word: safe, bounded, variables filled in."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,30 +25,66 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{(?P<inside>[^{}]*)\}|\$\{")
 _INSIDE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>.*))?", re.DOTALL)
 
 
+@dataclass(frozen=True, order=True)
+class Place:
+    """A line of a file; `str` of it is `routing.yaml:4`."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that is wrong, and what to do about it."""
+
+    place: Place
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.text}"
+
+
+class PolicyMistakes(TakedaError):
+    """All that is wrong with a policy."""
+
+    def __init__(self, file: str, mistakes: Sequence[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        lines = [str(mistake) for mistake in mistakes]
+        if len(lines) > 1:
+            others = any(mistake.place.file != file for mistake in mistakes)
+            what = f"{file} and what it includes have" if others else f"{file} has"
+            lines = ["\n  ".join([f"{what} {len(lines)} mistakes:", *lines])]
+        super().__init__(lines[0])
+
+
 class Problems:
-    """What is wrong with a file, gathered so that the user sees all of it at once."""
+    """What is wrong with a policy and what it includes, gathered so that the user sees all at once."""
 
     def __init__(self, file: str) -> None:
-        self._file = file
-        self._found: dict[tuple[int, str], None] = {}
+        self._files = {file: 0}
+        self._found: dict[Mistake, None] = {}
 
-    def add(self, line: int, text: str) -> None:
-        self._found[line, text] = None
+    def add(self, place: Place, text: str) -> None:
+        self._files.setdefault(place.file, len(self._files))
+        self._found[Mistake(place, text)] = None
 
     def raise_any(self) -> None:
-        """Raises TakedaError with one line a problem, in the order of the file."""
-        lines = [f"{self._file}:{line}: {text}" for line, text in sorted(self._found)]
-        if len(lines) == 1:
-            raise TakedaError(lines[0])
-        if lines:
-            raise TakedaError("\n  ".join([f"{self._file} has {len(lines)} mistakes:", *lines]))
+        """Raises PolicyMistakes with one line a problem: first the file itself, in its order."""
+        found = sorted(
+            self._found, key=lambda one: (self._files[one.place.file], one.place.line, one.text)
+        )
+        if found:
+            raise PolicyMistakes(next(iter(self._files)), found)
 
 
 @dataclass(frozen=True)
 class Mark:
     """Where a value is, and how it is written there."""
 
-    line: int
+    place: Place
     text: str | None = None
     """A scalar as it stands in the file, before variables are filled in; None for a collection."""
 
@@ -62,15 +98,34 @@ class Document:
     marks: Mapping[Location, Mark] = field(repr=False)
     problems: Problems = field(repr=False)
     """What is wrong already, to be raised with what is wrong beside."""
+    numbers: Mapping[int, int] = field(default_factory=dict, repr=False)
+    """Position of a route → its number in its own file, where several files are joined."""
 
     def mark(self, location: Location) -> Mark:
         """Of this value, or of what encloses it where it is not in the file itself."""
         while location and location not in self.marks:
             location = location[:-1]
-        return self.marks.get(location, Mark(1))
+        return self.marks.get(location, Mark(Place(self.file, 1)))
 
-    def line(self, location: Location) -> int:
-        return self.mark(location).line
+    def place(self, location: Location) -> Place:
+        return self.mark(location).place
+
+    def owner(self, location: Location) -> str:
+        """What a person calls this part of the policy."""
+        match location:
+            case ("targets", str(name), *rest):
+                text = f"target {shown(name)}"
+            case ("routes", int(position), *rest):
+                text = f"route {self.number(position)}"
+                rest = rest[1:] if rest[:1] == ["when"] else rest
+            case _:
+                text, rest = "the policy", list(location)
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{shown(step)}" for step in rest)
+        return f"{text}, {path.lstrip('.')}" if path else text
+
+    def number(self, position: int) -> int:
+        """What a person counts a route as, in the file that it stands in."""
+        return self.numbers.get(position, position + 1)
 
     def written(self, location: Location) -> str:
         """A value as it is written, fit for a message; never the value of a variable."""
@@ -106,12 +161,12 @@ def shown(text: object) -> str:
     return clean if len(clean) <= 80 else f"{clean[:77]}…"
 
 
-def read_yaml(path: Path, environ: Mapping[str, str]) -> Document:
+def read_yaml(path: Path, environ: Mapping[str, str], problems: Problems | None = None) -> Document:
     """The one document of a YAML file. Raises TakedaError naming file and line.
 
     Words mean what YAML 1.2 says: `no` and `1:30` are text, only `true` and `false` are booleans.
-    A key given twice, a tag, an unset `${VARIABLE}` are left as problems of the document; what is no
-    YAML, or grows out of bounds, is raised at once.
+    A key given twice, a tag, an unset `${VARIABLE}` are left as problems of the document (added to
+    those given, if any); what is no YAML, or grows out of bounds, is raised at once.
     """
     file = str(path)
     text = _text_of(path)
@@ -129,7 +184,7 @@ def read_yaml(path: Path, environ: Mapping[str, str]) -> Document:
         raise TakedaError(f"{file}: {_TOO_DEEP}") from None
     if root is None:
         raise TakedaError(f"{file}: the file is empty; a policy begins with `version: 1`.")
-    problems = Problems(file)
+    problems = problems or Problems(file)
     builder = _Builder(file, environ, problems)
     try:
         value = builder.build(root, ())
@@ -203,15 +258,18 @@ class _Builder:
         if len(location) > MAX_DEPTH:
             raise TakedaError(f"{self._file}:{line}: nested deeper than {MAX_DEPTH} levels.")
         if isinstance(node, yaml.ScalarNode):
-            self.marks.setdefault(location, Mark(line, node.value))
+            self.marks.setdefault(location, Mark(self._place(line), node.value))
             return self._scalar(node, line)
-        self.marks.setdefault(location, Mark(line))
+        self.marks.setdefault(location, Mark(self._place(line)))
         if isinstance(node, yaml.SequenceNode):
             self._check_tag(node, "seq", line)
             return [self.build(item, (*location, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, yaml.MappingNode)
         self._check_tag(node, "map", line)
         return self._mapping(node, location)
+
+    def _place(self, line: int) -> Place:
+        return Place(self._file, line)
 
     def _mapping(
         self, node: yaml.MappingNode, location: Location, taken: Collection[str] = ()
@@ -226,12 +284,18 @@ class _Builder:
                 merged.extend(self._merged(value_node, line))
                 continue
             if not isinstance(key_node, yaml.ScalarNode):
-                self._problems.add(line, "a word before `:` must be plain text.")
+                self._problems.add(self._place(line), "a word before `:` must be plain text.")
                 continue
             key = key_node.value
+            if "${" in key:
+                self._problems.add(
+                    self._place(line),
+                    f"`{shown(key)}`: variables stand in values, not in the words before `:`. Write "
+                    "the name itself.",
+                )
             if key in first_lines:
                 self._problems.add(
-                    line,
+                    self._place(line),
                     f"`{shown(key)}` is given twice (first in line {first_lines[key]}): "
                     "keep one of them.",
                 )
@@ -241,7 +305,7 @@ class _Builder:
                 continue
             here = (*location, key)
             text = value_node.value if isinstance(value_node, yaml.ScalarNode) else None
-            self.marks[here] = Mark(line, text)
+            self.marks[here] = Mark(self._place(line), text)
             mapping[key] = self.build(value_node, here)
         for other in merged:
             mapping.update(self._mapping(other, location, {*taken, *mapping}))
@@ -255,7 +319,8 @@ class _Builder:
                 yield item
             else:
                 self._problems.add(
-                    line, "`<<:` takes an alias of a mapping (*name), or a list of them."
+                    self._place(line),
+                    "`<<:` takes an alias of a mapping (*name), or a list of them.",
                 )
 
     def _count(self, line: int) -> None:
@@ -269,7 +334,7 @@ class _Builder:
     def _check_tag(self, node: yaml.Node, kind: str, line: int) -> None:
         if node.tag != _YAML + kind:
             self._problems.add(
-                line,
+                self._place(line),
                 f"the tag {shown(node.tag.replace(_YAML, '!!'))} is not allowed: remove it, "
                 "or put text that begins with ! in quotes.",
             )
@@ -300,7 +365,7 @@ class _Builder:
             inside = _INSIDE.fullmatch(match["inside"] or "")
             if inside is None:
                 self._problems.add(
-                    line,
+                    self._place(line),
                     f"`{shown(match[0])}` is no variable: write ${{NAME}} or ${{NAME:-default}} "
                     "($${ for a literal ${).",
                 )
@@ -310,7 +375,7 @@ class _Builder:
                 return self._environ.get(name) or default
             if name not in self._environ:
                 self._problems.add(
-                    line,
+                    self._place(line),
                     f"the environment variable {name} is not set: export {name}=…, or give a "
                     f"default: ${{{name}:-…}}.",
                 )

@@ -202,7 +202,7 @@ def _make_services(context: Context) -> list[Service]:
 
 
 def _provide_on_moto(moto_url: str, variables: Mapping[str, str]) -> None:
-    """The bucket and the role that examples use."""
+    """The bucket and the roles that examples use."""
     import boto3
 
     session = boto3.Session(
@@ -213,22 +213,18 @@ def _provide_on_moto(moto_url: str, variables: Mapping[str, str]) -> None:
     s3 = session.client("s3", endpoint_url=moto_url)
     if record.BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         s3.create_bucket(Bucket=record.BUCKET)
-    trusted = ("ecs-tasks.amazonaws.com", "omics.amazonaws.com")
-    session.client("iam", endpoint_url=moto_url).create_role(
-        RoleName=record.ROLE,
-        AssumeRolePolicyDocument=json.dumps(
-            {
-                "Version": "2012-10-17",
-                "Statement": [
-                    {
-                        "Effect": "Allow",
-                        "Principal": {"Service": list(trusted)},
-                        "Action": "sts:AssumeRole",
-                    }
-                ],
-            }
-        ),
-    )
+    iam = session.client("iam", endpoint_url=moto_url)
+    for name, trusted in (
+        (record.ROLE, ["ecs-tasks.amazonaws.com", "omics.amazonaws.com"]),
+        (record.OMICS_ROLE, ["omics.amazonaws.com"]),
+    ):
+        statement = {
+            "Effect": "Allow",
+            "Principal": {"Service": trusted},
+            "Action": "sts:AssumeRole",
+        }
+        document = {"Version": "2012-10-17", "Statement": [statement]}
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(document))
 
 
 def _provide_queues(batch: Service, vcpus: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,11 +62,17 @@ def executions(state_dir: Path) -> list[Execution]:
 
 def slurm_executions(state_dir: Path) -> list[Execution]:
     """Those of `slurm/jobcomp.txt`, which slurmctld writes."""
+    return [one for one, _ in slurm_lines(state_dir)]
+
+
+def slurm_lines(state_dir: Path) -> list[tuple[Execution, int]]:
+    """The same, each with the number of its nodes."""
     try:
         lines = (state_dir / "slurm" / "jobcomp.txt").read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
-    return [found for line in lines if (found := _of_slurm(line))]
+    words = [dict(_SLURM_LINE.findall(line)) for line in lines]
+    return [(found, int(one.get("NodeCnt", 1))) for one in words if (found := _of_slurm(one))]
 
 
 def _rows(db: sqlite3.Connection, table: str, query: str) -> list[tuple[Any, ...]]:
@@ -94,9 +101,8 @@ def _of_omics(row: tuple[Any, ...]) -> Execution:
     return Execution("healthomics", run_id, 1, name, started_at, ended_at, succeeded, status or "")
 
 
-def _of_slurm(line: str) -> Execution | None:
+def _of_slurm(words: Mapping[str, str]) -> Execution | None:
     """None for half a line, and for a job that ended before it began."""
-    words = dict(_SLURM_LINE.findall(line))
     if not words.keys() >= {"JobId", "Name", "JobState", "StartTime", "EndTime", "NodeList"}:
         return None
     if words["NodeList"] in ("", "(null)"):

@@ -18,6 +18,8 @@ ON_DEMAND_QUEUE = "takeda-sandbox"
 SPOT_QUEUE = "takeda-sandbox-spot"
 ROLE = "takeda-sandbox"
 """An IAM role for jobs and HealthOmics runs; the sandbox checks no permission."""
+OMICS_ROLE = "takeda-sandbox-omics"
+"""One for HealthOmics alone, as the examples have it."""
 
 
 @dataclass(frozen=True)

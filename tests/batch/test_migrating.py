@@ -61,7 +61,7 @@ def test_the_variables_are_those_that_snakemake_derives():
 def test_job_queue_makes_the_target_that_takes_all_jobs(monkeypatch):
     monkeypatch.setenv("SNAKEMAKE_AWS_BATCH_JOB_QUEUE", QUEUE)
     made = policy()
-    assert made.default == "batch"
+    assert made.default == ("batch",)
     assert made.targets["batch"].options == BatchOptions(queue=QUEUE)
 
 

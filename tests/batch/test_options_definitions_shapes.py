@@ -11,12 +11,12 @@ from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.batch.definitions import job_definition
 from snakemake_executor_takeda.backends.batch.options import BatchOptions
 from snakemake_executor_takeda.backends.batch.shapes import (
-    FARGATE_MEM_MIB,
     fargate_pair,
     mebibytes,
     resource_requirements,
     timeout,
 )
+from snakemake_executor_takeda.routing.instances_serverless import FARGATE_MEM_MIB
 from snakemake_executor_takeda.values import FailureKind, Shape
 
 ROLE = "arn:aws:iam::123456789012:role/batch"

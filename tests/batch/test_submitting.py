@@ -21,11 +21,7 @@ from botocore.validate import ParamValidator
 from snakemake_executor_takeda.backends.base import SubmissionDelayed, SubmissionError
 from snakemake_executor_takeda.backends.batch import backend as factory
 from snakemake_executor_takeda.backends.batch.doubles import Doubles
-from snakemake_executor_takeda.backends.batch.instances import (
-    architecture_problem,
-    fitted_memory,
-    size_of,
-)
+from snakemake_executor_takeda.backends.batch.instances import architecture_problem
 from snakemake_executor_takeda.backends.batch.options import RESOURCES
 from snakemake_executor_takeda.backends.batch.queues import queue_problem
 from snakemake_executor_takeda.backends.batch.rate import TokenBucket
@@ -186,51 +182,6 @@ def test_a_share_and_the_queues_policy_go_together(share, policy, said):
 
 
 # Memory that an instance keeps for itself.
-
-
-@pytest.mark.parametrize(
-    ("name", "vcpus", "gib"),
-    [
-        ("c7i.large", 2, 4),
-        ("m5.xlarge", 4, 16),
-        ("r6id.24xlarge", 96, 768),
-        ("m7g.medium", 1, 4),
-        ("m8g.metal-24xl", 96, 384),
-        ("c5n.18xlarge", 72, 189),
-        ("c7i-flex.large", 2, 4),
-        ("hpc7a.96xlarge", 192, 768),
-    ],
-)
-def test_a_types_name_says_its_size(name, vcpus, gib):
-    assert (size_of(name).vcpus, size_of(name).memory_mib) == (vcpus, gib * 1024)
-
-
-@pytest.mark.parametrize(
-    "name", ["m7i", "m4.large", "x2idn.large", "m7i.metal", "m9x.large", "", "m7i.", "7.large"]
-)
-def test_a_name_that_says_nothing_is_not_guessed_at(name):
-    assert size_of(name) is None
-
-
-@pytest.mark.parametrize(
-    ("cpus", "mib", "instances", "given"),
-    [
-        (2, 8192, ["m7i.large"], 7750),
-        (2, 7751, ["m7i.large"], 7750),
-        (2, 7750, ["m7i.large"], 7750),
-        (2, 8193, ["m7i.large"], 8193),  # no instance has that, whatever it keeps
-        (2, 8192, ["m7i.large", "m7i.xlarge"], 8192),  # the larger one can
-        (2, 8192, ["m7i.large", "r7i"], 8192),  # a family has larger sizes
-        (2, 8192, ["m7i.large", "p5.48xlarge"], 8192),  # unknown
-        (4, 8192, ["m7i.large", "c7i.xlarge"], 7750),  # of those with the CPUs
-        (2, 8192, [], 8192),
-        (2, 16_384, ["m7i.large", "r7i.large"], 15_532),
-    ],
-)
-def test_memory_is_lowered_only_to_what_keeps_a_job_from_waiting_for_ever(
-    cpus, mib, instances, given
-):
-    assert fitted_memory(cpus, mib, instances) == given
 
 
 def test_lowered_memory_is_sent_and_said_once(clients, sender, caplog):

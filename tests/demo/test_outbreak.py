@@ -177,7 +177,9 @@ def test_one_run_on_three_backends_gives_what_the_plain_run_gives(
     workflow: Path,
     environment: dict[str, str],
     sandbox_env: dict[str, str],
+    sandbox_dir: Path,
     slurm_env: dict[str, str],
+    slurm_dir: Path,
 ) -> None:
     done = run(
         *SNAKEMAKE, "--profile", "profiles/sandbox", "-s", "workflows/outbreak/Snakefile",
@@ -214,3 +216,24 @@ def test_one_run_on_three_backends_gives_what_the_plain_run_gives(
         workflow / "compare", project / "results", plain_results, cwd=project, env=environment
     )
     assert same.returncode == 0, same.stderr
+
+    # What it would cost once more, against what the sandbox has metered of these very jobs.
+    planned = run(
+        "takeda", "plan", "--json", "--forceall",
+        "--profile", "profiles/sandbox", "-s", "workflows/outbreak/Snakefile",
+        cwd=project, env=environment | sandbox_env | slurm_env,
+    )  # fmt: skip
+    assert planned.returncode == 0, planned.stderr
+    estimated = {row["rule"]: row["usd"] for row in json.loads(planned.stdout)["rules"]}
+    rule_of = {event["external_id"]: event["rule"] for event in events if event["external_id"]}
+    metered: Counter[str] = Counter()
+    for folder in (sandbox_dir, slurm_dir):  # tests have Slurm in a folder of its own
+        billed = run(
+            "takeda", "sandbox", "cost", "--json", "--dir", folder, cwd=project, env=environment
+        )
+        for charge in json.loads(billed.stdout)["charges"]:
+            if rule := rule_of.get(charge["external_id"]):
+                metered[rule] += charge["usd"]
+    assert set(metered) == {"index_genome", "align", "call_variants", "infer_tree"}
+    total = sum(estimated[rule] for rule in metered)
+    assert total == pytest.approx(metered.total(), rel=0.15), (estimated, metered)

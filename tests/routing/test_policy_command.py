@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from snakemake_executor_takeda.cli import main
-from snakemake_executor_takeda.values import RetryRules
+from snakemake_executor_takeda.values import Limits, RetryRules
 
 GOOD = """\
 version: 1
@@ -34,9 +34,9 @@ def test_a_good_policy_is_shown(policy: Path, capsys: pytest.CaptureFixture[str]
     assert main(["policy", "check", "routing.yaml"]) == 0
     said, warned = capsys.readouterr()
     assert [line.split() for line in said.splitlines()] == [
-        ["target", "backend", "capacity", "instances", "fallback"],
-        ["spot", "batch", "spot", "c7i,", "m7i", "hpc"],
-        ["hpc", "slurm", "-", "-", "-"],
+        ["target", "backend", "capacity", "instances", "fallback", "holds", "at", "most"],
+        ["spot", "batch", "spot", "c7i,", "m7i", "hpc", "nodes", "1"],
+        ["hpc", "slurm", "-", "-", "-", "-"],
         [],
         ["route", "when", "to"],
         ["1", "{rule:", "train_*,", "mem_gb:", ">0}", "hpc"],
@@ -67,6 +67,11 @@ def test_facts_and_mistakes_as_json(policy: Path, capsys: pytest.CaptureFixture[
         "capacity": "spot",
         "instances": ["c7i", "m7i"],
         "fallback": "hpc",
+        "efa": False,
+        "limits": asdict(Limits(nodes=1)) | {"gpu_model": []},
+        "usd_per_cpu_hour": None,
+        "usd_per_gpu_hour": None,
+        "speed": None,
         "retry": asdict(RetryRules(lost=1)),
         "source": "routing.yaml:3",
     }
@@ -74,16 +79,23 @@ def test_facts_and_mistakes_as_json(policy: Path, capsys: pytest.CaptureFixture[
         {
             "label": "route 1 (routing.yaml:6)",
             "when": "{rule: train_*, mem_gb: >0}",
-            "to": "hpc",
+            "to": ["hpc"],
+            "choose": "first",
+            "locked": False,
         }
     ]
-    assert (facts["default"], facts["mistakes"], len(facts["warnings"])) == ("spot", [], 1)
+    assert (facts["default"], facts["mistakes"], len(facts["warnings"])) == (["spot"], [], 1)
+    assert (facts["files"], facts["timezone"]) == (["routing.yaml"], "UTC")
     for text, count in ((BAD, 2), (GOOD.replace("slurm", "slrum"), 1)):
         policy.write_text(text, encoding="utf-8")
         assert main(["policy", "check", "--json", "routing.yaml"]) == 1
         mistakes = json.loads(capsys.readouterr().out)["mistakes"]
         assert len(mistakes) == count
-        assert mistakes[0].startswith("routing.yaml:4: ")
+        assert mistakes[0] == {
+            "file": "routing.yaml",
+            "line": 4,
+            "text": "target hpc: unknown backend slrum. Did you mean slurm?",
+        }
 
 
 def test_a_file_that_is_not_there_is_named(

@@ -30,7 +30,7 @@ def test_targets_keep_their_words(tmp_path: Path) -> None:
     assert spot.fallback == "batch-od"
     assert spot.options == MODELS["batch"].model_validate({"queue": "spot"})
     assert policy.targets["hpc-efa"].efa
-    assert policy.default == "batch-spot"
+    assert policy.default == ("batch-spot",)
     assert not policy.warnings
 
 
@@ -101,7 +101,48 @@ ONE_MISTAKE = [
         "`to: bb` is no target. Did you mean b?",
     ),
     ("default: a\nroutes: [{when: {mpi: true}, to: zzz}]", 4, "is no target. Targets: a, b."),
-    ("default: a\nroutes: [{when: {mpi: true}, to: [a, b]}]", 4, "`to: [a, b]` must be one text"),
+    (
+        "default: a\nroutes: [{when: {mpi: true}, to: [a, 1]}]",
+        4,
+        "`to: [a, 1]`: must be the name of",
+    ),
+    ("default: a\nroutes: [{when: {mpi: true}, to: []}]", 4, "`to: []`: must be the name of"),
+    ("default: a\nroutes: [{when: {mpi: true}, to: [a, b, a]}]", 4, "a is given twice: keep one"),
+    (
+        "default: a\nroutes:\n- when: {mpi: true}\n  to:\n  - a\n  - bb",
+        8,
+        "`to: bb` is no target. Did",
+    ),
+    ("default: [a, bb]", 3, "the policy: `default: bb` is no target. Did you mean b?"),
+    (
+        "default: a\nroutes: [{when: {mpi: true}, to: [a, b], choose: cheap}]",
+        4,
+        "must be first or cheapest or fastest. Did you mean cheapest?",
+    ),
+    ("default: a\nchoose: quickest", 4, "must be first or cheapest or fastest"),
+    ("default: a\ntimezone: Europe/Berln", 4, "no such time zone. Did you mean Europe/Berlin?"),
+    ("default: a\ntimezone: Berlin", 4, "Did you mean Europe/Berlin?"),
+    ("default: a\ntimezone: 7", 4, "write a time zone as Europe/Berlin"),
+    (
+        "default: a\nroutes: [{when: {mpi: true, timezone: UTC}, to: b}]",
+        4,
+        "there is neither: add one, or remove it",
+    ),
+    (
+        "default: a\nroutes: [{when: {time: '>60'}, to: b}]",
+        4,
+        "the run time in minutes is `runtime`",
+    ),
+    ("default: a\nroutes: [{when: {time: 25:00-26:00}, to: b}]", 4, "25:00 is no time of day"),
+    ("default: a\nroutes: [{when: {time: 8:00-08:00}, to: b}]", 4, "begins as it ends"),
+    ("default: a\nroutes: [{when: {weekday: mon-frid}, to: b}]", 4, "Did you mean fri"),
+    ("default: a\nroutes: [{when: {weekday: 1}, to: b}]", 4, 'write days as "mon-fri"'),
+    ("default: a\nroutes: [{when: {weekdays: mon}, to: b}]", 4, "Did you mean weekday?"),
+    ("default: a\nroutes: [{when: {mpi: true}, to: b, locked: yes}]", 4, "must be true or false"),
+    ("default: a\nlocked: true", 4, "must be a list of words"),
+    ("default: a\nlocked: [retries]", 4, "no word that can be locked. Did you mean retry?"),
+    ("default: a\ninclude: [{a: b}]", 4, "must be the path of a policy"),
+    ("default: a\ninclude: zzz.yaml", 4, "no such file beside routing.yaml"),
     ("default: a\nroutes: [{when: {mpi: true}}]", 4, "route 1 lacks `to`"),
     ("default: a\nroutes: [{to: a}]", 4, "route 1 lacks `when`"),
     (
@@ -176,6 +217,23 @@ TARGET_MISTAKES = [
     ("{backend: slurm, instances: [7]}", "target a, instances[0]: `7` must be one text"),
     ("{backend: slurm, efa: maybe}", "`efa: maybe` must be true or false"),
     ("{backend: slurm, efa: 1}", "`efa: 1` must be true or false"),
+    (
+        "{backend: slurm, limits: {mem: 5}}",
+        "target a, limits: unknown word `mem`. Did you mean mem_mb?",
+    ),
+    (
+        "{backend: slurm, limits: {mem_mb: 64GB}}",
+        "must be a whole number (Memory of its largest node",
+    ),
+    ("{backend: slurm, limits: {gpu_model: [1]}}", "must be one text, or a list"),
+    ("{backend: slurm, speed: 0}", "`speed: 0` must be more than 0 (Speed of its CPUs"),
+    ("{backend: slurm, usd_per_cpu_hour: -1}", "must be at least 0"),
+    ("{backend: slurm, locked: 1}", "`locked: 1` must be true or false"),
+    (
+        '{backend: healthomics, role_arn: r, output_uri: "s3://b", limits: {mem_mb: 5}}',
+        "`limits` are about what a rule asks for itself",
+    ),
+    ("{backend: slurm, efa: true, '${X}': 1}", "variables stand in values"),
     ("{backend: slurm, partition: 7}", "in quotes"),
     ("{backend: slurm, fallback: a}", "fallbacks go in a circle (a → a): cut it"),
     ("{backend: slurm, fallback: bb}", "`fallback: bb` is no target. Did you mean b?"),

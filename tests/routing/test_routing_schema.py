@@ -32,6 +32,26 @@ def test_a_good_policy_passes() -> None:
     jsonschema.validate(yaml.safe_load(TARGETS + ROUTES), policy_schema(MODELS))
 
 
+GOOD = [
+    "version: 1\ninclude: site.yaml\n",
+    "version: 1\ninclude: [site.yaml]\ntargets: {a: {instances: [c7i], limits: {mem_mb: 5}}}",
+    "version: 1\ntargets: {a: {backend: slurm}}\ndefault: [a]\nchoose: cheapest\nlocked: [retry]",
+    """
+version: 1
+targets: {a: {backend: slurm, locked: true, usd_per_cpu_hour: 0.1, speed: 2}}
+routes:
+  - {when: {time: "20:00-06:00", weekday: [sat, sun], timezone: UTC}, to: [a], choose: first}
+  - {when: {weekday: "mon-fri, sun"}, to: a, locked: true}
+default: a
+""",
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_what_the_loader_takes_passes(text: str) -> None:
+    jsonschema.validate(yaml.safe_load(text), policy_schema(MODELS))
+
+
 A = "version: 1\ntargets: {a: {backend: slurm}}\ndefault: a\n"
 
 
@@ -49,6 +69,13 @@ A = "version: 1\ntargets: {a: {backend: slurm}}\ndefault: a\n"
         (A + "routes: [{when: {mpi: srun}, to: a}]", "'srun' is not of type 'boolean'"),
         (A + "routes: [{when: {mem_mb: much}, to: a}]", "'much' does not match"),
         (A + "routes: [{when: {mpi: true}, too: a}]", "'too' was unexpected"),
+        (A + "routes: [{when: {mpi: true}, to: []}]", "should be non-empty"),
+        (A + "routes: [{when: {mpi: true}, to: a, choose: x}]", "'x' is not one of"),
+        (A + "routes: [{when: {time: '20'}, to: a}]", "'20' does not match"),
+        (A + "routes: [{when: {weekday: 1}, to: a}]", "1 is not valid under any"),
+        (A + "locked: [retries]", "'retries' is not one of"),
+        (A.replace("backend: slurm", "partition: x"), "'backend' is a required property"),
+        (A.replace("slurm", "slurm, limits: {mem: 5}"), "'mem' was unexpected"),
     ],
     ids=lambda x: str(x)[-40:],
 )

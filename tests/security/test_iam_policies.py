@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IAM = ROOT / "infrastructure/iam"
 PACKAGE = ROOT / "snakemake_executor_takeda"
-SERVICES = ("batch", "omics", "s3", "sqs", "logs")
+SERVICES = (
+    *("batch", "omics", "s3", "sqs", "logs", "pricing", "ec2"),
+    *("sts", "iam", "ecr", "service-quotas"),
+)
 MANAGED_POLICY_CHARS = 6144
 """IAM's limit, white space not counted."""
 NEVER_IN_FILES = ("sandbox/",)

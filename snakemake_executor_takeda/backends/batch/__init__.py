@@ -6,7 +6,7 @@ reads the answers), `cancelling` ends; `batch_backend` puts them together (a mod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.batch.options import RESOURCES, BatchOptions
@@ -14,6 +14,8 @@ from snakemake_executor_takeda.backends.batch.rule_words import RULE_RESOURCES
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.doctor.asked import Asked
+    from snakemake_executor_takeda.doctor.findings import Checkup
     from snakemake_executor_takeda.values import Target
 
 __all__ = ["BatchOptions", "backend"]
@@ -29,6 +31,12 @@ class _Factory:
         from snakemake_executor_takeda.backends.batch.batch_backend import BatchBackend
 
         return BatchBackend(targets, context)
+
+    def checkups(self, targets: Sequence[Target], asked: Asked) -> Iterable[Checkup]:
+        """For `takeda doctor`."""
+        from snakemake_executor_takeda.doctor.batch import checkups
+
+        return checkups(targets, asked)
 
 
 backend = _Factory()

@@ -39,6 +39,7 @@ from snakemake_executor_takeda.backends.batch.mounts import (
     Mount,
     is_within,
 )
+from snakemake_executor_takeda.values import UNLIMITED, Limits
 
 DEFAULT_LOG_GROUP = "/aws/batch/job"
 DEFAULT_IMAGE = f"takeda-worker:{version('snakemake-executor-plugin-takeda')}"
@@ -253,6 +254,21 @@ class BatchOptions(BaseModel):
             ]
         )
         return self
+
+    def limits(self, capacity: str | None) -> Limits:
+        """The largest job that Batch takes there; on EC2 the queue's instances say more."""
+        from snakemake_executor_takeda.backends.batch.shapes import FARGATE_MAX_DISK_GIB
+        from snakemake_executor_takeda.routing.instances_serverless import FARGATE_MEM_MIB
+
+        if self.platform == "FARGATE":
+            return Limits(
+                threads=max(FARGATE_MEM_MIB),
+                mem_mb=max(map(max, FARGATE_MEM_MIB.values())) * 2**20 // 10**6,
+                disk_mb=FARGATE_MAX_DISK_GIB * 2**30 // 10**6,
+                gpu=0,
+                nodes=1,
+            )
+        return Limits(nodes=1) if capacity == "spot" else UNLIMITED
 
     def having(self, words: Mapping[str, Any]) -> Self:
         """The same options with these words. Raises pydantic's ValidationError."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.backends.base import SubmissionError
-from snakemake_executor_takeda.backends.batch.instances import fitted_memory
+from snakemake_executor_takeda.routing.instances import DEFAULT_MEM_MIB, fitted_memory
+from snakemake_executor_takeda.routing.instances_serverless import fargate_size
 from snakemake_executor_takeda.values import FailureKind
 
 if TYPE_CHECKING:
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.batch.options import BatchOptions
     from snakemake_executor_takeda.values import Shape, Target
 
-DEFAULT_MEM_MIB = 2048
-"""Where neither the rule nor Snakemake's default resources ask for memory."""
 MIN_MEM_MIB = 4
 MIN_TIMEOUT_S = 60
 FARGATE_DISK_GIB = 20
@@ -23,17 +22,6 @@ FARGATE_DISK_GIB = 20
 FARGATE_MAX_DISK_GIB = 200
 _DISK_STEP_GIB = 10
 """The disk is part of the job definition: steps keep those few."""
-
-_GIB = 1024
-FARGATE_MEM_MIB: dict[int, tuple[int, ...]] = {
-    1: tuple(range(2 * _GIB, 8 * _GIB + 1, _GIB)),
-    2: tuple(range(4 * _GIB, 16 * _GIB + 1, _GIB)),
-    4: tuple(range(8 * _GIB, 30 * _GIB + 1, _GIB)),
-    8: tuple(range(16 * _GIB, 60 * _GIB + 1, 4 * _GIB)),
-    16: tuple(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
-    32: (60 * _GIB, 120 * _GIB, 244 * _GIB),
-}
-"""Legal memory by vCPU; the fractions of a vCPU are left out, as a rule asks for whole threads."""
 
 
 def resource_requirements(
@@ -130,11 +118,9 @@ def mebibytes(mem_mb: int) -> int:
 
 def fargate_pair(cpus: int, mem_mib: int) -> tuple[int, int]:
     """The least legal pair of vCPU and MiB with at least this much of both."""
-    for legal_cpus, memories in FARGATE_MEM_MIB.items():
-        if legal_cpus >= cpus:
-            for legal_mib in memories:
-                if legal_mib >= mem_mib:
-                    return legal_cpus, legal_mib
+    size = fargate_size(cpus, mem_mib)
+    if size is not None:
+        return size
     raise _impossible(
         f"{cpus} CPUs with {mem_mib} MiB: Fargate's largest task has 32 vCPU and 244 GiB",
         "route the rule to an EC2 target",

@@ -8,7 +8,7 @@ what a run is asked for, `starting` starts it once (`journal` remembers, `pacing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from snakemake_executor_takeda.backends.base import Backend, BackendFactory, RunContext
+    from snakemake_executor_takeda.doctor.asked import Asked
+    from snakemake_executor_takeda.doctor.findings import Checkup
     from snakemake_executor_takeda.values import Target
 
 __all__ = ["backend"]
@@ -38,6 +40,12 @@ class _Factory:
         from snakemake_executor_takeda.backends.healthomics.handoffs import HealthOmicsBackend
 
         return HealthOmicsBackend(targets, context)
+
+    def checkups(self, targets: Sequence[Target], asked: Asked) -> Iterable[Checkup]:
+        """For `takeda doctor`."""
+        from snakemake_executor_takeda.doctor.healthomics import checkups
+
+        return checkups(targets, asked)
 
 
 backend: BackendFactory = _Factory()

@@ -111,7 +111,17 @@ class Ending:
                 wall_seconds=seconds,
                 detail=diagnosis.run_facts(run),
             )
-        return Outcome(wall_seconds=seconds, detail=diagnosis.run_facts(run))
+        facts = {**diagnosis.run_facts(run), "usage": self._usage(run)}
+        return Outcome(wall_seconds=seconds, detail=facts)
+
+    def _usage(self, run: Mapping[str, Any]) -> dict[str, float] | None:
+        """What the run is billed by, for estimates of the next ones; None where that cannot be told."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return task_table.usage(run, task_table.tasks_of(self._omics(), run["id"]))
+        except (BotoCoreError, ClientError):
+            return None
 
     def _attach_log(self, run: Mapping[str, Any], job: JobSpec, outcome: Outcome) -> None:
         """Write the rule's `log:`, where it has one: the run's facts, its tasks, and its log lines."""

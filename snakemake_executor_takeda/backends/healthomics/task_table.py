@@ -6,6 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.routing.instances_serverless import (
+    OMICS_MIN_SECONDS,
+    STATIC,
+    STATIC_STORAGE_GIB,
+)
+
 if TYPE_CHECKING:
     from mypy_boto3_omics import OmicsClient
 
@@ -26,6 +32,22 @@ def tasks_of(omics: OmicsClient, run_id: str) -> list[Mapping[str, Any]]:
     pages = omics.get_paginator("list_run_tasks").paginate(id=run_id)
     items: list[Mapping[str, Any]] = [item for page in pages for item in page["items"]]
     return sorted(items, key=lambda item: (_stamp(item.get("creationTime")), int(item["taskId"])))
+
+
+def usage(run: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Billed seconds by `omics.*` type, a minute for each task at least; and GiB hours by kind of storage,
+    as far as they are known: of `DYNAMIC`, which is billed by what is used, nothing is."""
+    found: dict[str, float] = {}
+    for task in tasks:
+        kind = task.get("instanceType")
+        if kind and task.get("startTime") and task.get("stopTime"):
+            seconds = (task["stopTime"] - task["startTime"]).total_seconds()
+            found[kind] = found.get(kind, 0.0) + max(seconds, OMICS_MIN_SECONDS)
+    if run.get("storageType", STATIC) == STATIC and run.get("startTime") and run.get("stopTime"):
+        hours = (run["stopTime"] - run["startTime"]).total_seconds() / 3600
+        gib = max(run.get("storageCapacity") or 0, STATIC_STORAGE_GIB)
+        found[STATIC] = gib * hours
+    return {kind: round(amount, 3) for kind, amount in found.items()}
 
 
 def table(tasks: Sequence[Mapping[str, Any]]) -> str:

@@ -10,13 +10,15 @@ that fail) and `accounting` (the database, where there is one).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends.slurm.options import RESOURCES, SlurmOptions
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.backends.base import Backend, RunContext
+    from snakemake_executor_takeda.doctor.asked import Asked
+    from snakemake_executor_takeda.doctor.findings import Checkup
     from snakemake_executor_takeda.values import Target
 
 __all__ = ["SlurmOptions", "backend", "shape_key_resources"]
@@ -35,6 +37,12 @@ class _Factory:
         from snakemake_executor_takeda.backends.slurm.slurm_backend import SlurmBackend
 
         return SlurmBackend(targets, context)
+
+    def checkups(self, targets: Sequence[Target], asked: Asked) -> Iterable[Checkup]:
+        """For `takeda doctor`."""
+        from snakemake_executor_takeda.doctor.slurm import checkups
+
+        return checkups(targets, asked)
 
 
 backend = _Factory()

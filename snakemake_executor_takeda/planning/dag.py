@@ -1,0 +1,198 @@
+"""A pipeline's DAG as a run would have it: Snakemake reads command line and profile, and nothing runs."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from snakemake_executor_takeda.values import TakedaError
+
+if TYPE_CHECKING:
+    from snakemake_executor_takeda.settings import ExecutorSettings
+
+T = TypeVar("T")
+
+
+@dataclass
+class Dag:
+    """A DAG that was built."""
+
+    workflow: Any
+    settings: ExecutorSettings
+    unstaged: dict[str, Path] = field(default_factory=dict)
+    """URI in S3 → file or directory beside the Snakefile: inputs that are not in S3 yet, and were taken as
+    if they were."""
+    in_both: dict[str, Path] = field(default_factory=dict)
+    """Likewise of inputs that are in S3, too."""
+
+    def jobs(self) -> Iterator[Any]:
+        """What Snakemake would hand over or run itself: jobs, and group jobs for their members."""
+        dag = self.workflow.dag
+        groups = set()
+        for job in dag.needrun_jobs():
+            group = dag.get_job_group(job)
+            if group is None:
+                yield job
+            elif group not in groups:
+                groups.add(group)
+                group.finalize()
+                yield group
+
+
+def with_dag(
+    argv: Sequence[str], look: Callable[[Dag], T], first: Callable[[Dag], object] = id
+) -> T:
+    """What `look` makes of the DAG that `snakemake ARGV` would run; `--executor takeda` is added, and
+    inputs which are beside the Snakefile only count as uploaded. `first` is called before the jobs are
+    built, which takes long where there are many.
+
+    Raises TakedaError where Snakemake has ended with an error, which it has said itself on stderr.
+    SystemExit comes from Snakemake, too, where it does not know a flag.
+    """
+    from snakemake import cli
+    from snakemake.workflow import Workflow
+
+    parser, args = cli.parse_args(_for_takeda(argv))
+    found: list[T] = []
+    errors: list[Exception] = []
+
+    def execute(
+        workflow: Any, *, executor_plugin: Any, executor_settings: Any, **_others: Any
+    ) -> None:
+        workflow._executor_plugin = executor_plugin
+        workflow.executor_settings = executor_settings
+        dag = Dag(workflow, executor_settings)
+        try:
+            _check_variables(workflow.storage_settings.default_storage_prefix)
+            first(dag)
+        except TakedaError as error:
+            errors.append(error)
+            return
+        with _taking_local_inputs_as_uploaded(dag):
+            _build(workflow)
+        try:
+            found.append(look(dag))
+        except Exception as error:  # noqa: BLE001 - Snakemake would show it as a mistake of the pipeline
+            errors.append(error)
+
+    def output_settings(*told: Any) -> Any:
+        settings = make_settings(*told)
+        settings.enable_file_logging = False  # .snakemake/log is for runs
+        if not args.verbose:
+            settings.log_level_override = logging.WARNING
+        return settings
+
+    make_settings = cli.create_output_settings
+    with (
+        # What a Snakefile prints is not part of a plan.
+        redirect_stdout(sys.stderr),
+        _replaced(cli, "create_output_settings", output_settings),
+        _replaced(Workflow, "execute", execute),
+    ):
+        cli.args_to_api(args, parser)
+    if errors:
+        raise errors[0]
+    if not found:
+        raise TakedaError("Snakemake could not build the jobs of this pipeline: see above")
+    return found[0]
+
+
+def _for_takeda(argv: Sequence[str]) -> list[str]:
+    """Said last, a flag counts."""
+    has_jobs = any(word.startswith(("-j", "--jobs", "-c", "--cores")) for word in argv)
+    jobs = [] if has_jobs else ["--jobs", "100"]
+    return [*argv, "--executor", "takeda", "--rerun-incomplete", *jobs]
+
+
+def _check_variables(prefix: object) -> None:
+    """Snakemake puts environment variables into a profile's values, and leaves those as they are that are
+    not set: in a path it would take `${BUCKET}` for a wildcard."""
+    unset = re.search(r"\$\{?(\w+)\}?", str(prefix or ""))
+    if unset:
+        raise TakedaError(
+            f"default-storage-prefix is {prefix}, and {unset[1]} is not set in the environment: "
+            f"export {unset[1]}=…, or write the prefix into the profile's config.yaml"
+        )
+
+
+def _build(workflow: Any) -> None:
+    """What Workflow.execute (9.27) does before it has a scheduler."""
+    workflow._prepare_dag(
+        forceall=workflow.dag_settings.forceall,
+        ignore_incomplete=workflow.execution_settings.ignore_incomplete,
+        lock_warn_only=True,
+        nolock=True,
+        shadow_prefix=workflow.execution_settings.shadow_prefix,
+    )
+    # What a dry run has kept for a later run with --trust-io-cache stays.
+    workflow.persistence.drop_iocache = lambda: None
+    workflow._build_dag()
+    workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
+
+
+@contextmanager
+def _taking_local_inputs_as_uploaded(dag: Dag) -> Iterator[None]:
+    """A file of the default storage that no rule makes is looked for beside the Snakefile, too. What is
+    there and not in S3 is added to `unstaged`, the rest to `in_both`."""
+    from snakemake.io import Mtime, _IOFile
+
+    workflow = dag.workflow
+    storage = workflow.storage_settings
+    if storage.default_storage_provider is None or not storage.default_storage_prefix:
+        yield
+        return
+    prefix = f"{str(storage.default_storage_prefix).rstrip('/')}/"
+    original = _IOFile.exists_in_storage
+
+    async def exists_in_storage(file: Any) -> bool:
+        is_there = bool(await original(file))
+        if not file.is_storage:
+            return is_there
+        uri = str(file.storage_object.query)
+        path = Path(uri.removeprefix(prefix))
+        if uri in dag.unstaged or not uri.startswith(prefix) or not is_within(path):
+            return is_there or uri in dag.unstaged
+        if any(rule.is_producer(file) for rule in workflow.rules):
+            return is_there
+        cache = workflow.iocache
+        if is_there:
+            dag.in_both[uri] = path
+            return True
+        dag.unstaged[uri] = path
+        cache.exists_in_storage[file] = True
+        cache.mtime[file] = Mtime(local=None, local_target=None, storage=path.stat().st_mtime)
+        cache.size[file] = size_of(path)
+        return True
+
+    with _replaced(_IOFile, "exists_in_storage", exists_in_storage):
+        yield
+
+
+def is_within(path: Path) -> bool:
+    """Whether there is such a file or directory below the working directory, by its name as it is written:
+    a link may lead anywhere."""
+    inside = not path.is_absolute() and ".." not in path.parts and path.parts
+    return bool(inside) and path.exists()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files below a directory."""
+    if path.is_dir():
+        return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+    return path.stat().st_size
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
