@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,3 +31,13 @@ class HasCheckups(Protocol):
 
     def checkups(self, targets: Sequence[Target], asked: Asked) -> Iterable[Checkup]:
         """What `takeda doctor` looks at for these targets; asks nobody itself."""
+
+
+def alike(targets: Sequence[Target], word: str) -> Iterator[tuple[str, Target]]:
+    """For each value of a word that targets say: their names, and the first of them."""
+    by_value: dict[str, list[Target]] = {}
+    for target in targets:
+        if value := getattr(target.options, word):
+            by_value.setdefault(value, []).append(target)
+    for same in by_value.values():
+        yield ", ".join(target.name for target in same), same[0]

@@ -11,6 +11,7 @@ from snakemake_executor_takeda.backends.batch.environments import environment_wa
 from snakemake_executor_takeda.backends.batch.options import DEFAULT_LOG_GROUP, BatchOptions
 from snakemake_executor_takeda.backends.batch.queues import queue_problem
 from snakemake_executor_takeda.doctor import quotas
+from snakemake_executor_takeda.doctor.asked import alike
 from snakemake_executor_takeda.doctor.cloud import Cloud, Once, asking
 from snakemake_executor_takeda.doctor.findings import (
     Checkup,
@@ -42,7 +43,6 @@ def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
     cloud, first = asked.cloud, (asked.credentials,)
     service = _Service(cloud)
     for target in targets:
-        options: BatchOptions = target.options
         queue = Checkup("queue", target.name, partial(_queue, service, target), after=first)
         environments = Checkup(
             "compute environments", target.name, partial(_environments, service, target), (queue,)
@@ -58,15 +58,19 @@ def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
         yield Checkup(
             "vCPU quotas", target.name, partial(_vcpus, service, target, largest, cloud), (queue,)
         )
-        if options.job_definition:
-            yield Checkup("job definition", target.name, partial(_definition, cloud, target), first)
-        else:
-            image = partial(_image, cloud, target)
-            yield Checkup("image", target.name, image, first)
-            yield Checkup("log group", target.name, partial(_log_group, cloud, target), first)
-            yield from _roles(target, asked)
-        if options.event_queue:
-            yield Checkup("event queue", target.name, partial(_events, cloud, target), first)
+    for names, target in alike(targets, "job_definition"):
+        yield Checkup("job definition", names, partial(_definition, cloud, target), first)
+    for names, target in alike(targets, "event_queue"):
+        yield Checkup("event queue", names, partial(_events, cloud, target), first)
+    # A definition that is there already has these of its own.
+    own = [target for target in targets if not target.options.job_definition]
+    for names, target in alike(own, "image"):
+        yield Checkup("image", names, partial(_image, cloud, target), first)
+    for names, target in alike(own, "log_group"):
+        yield Checkup("log group", names, partial(_log_group, cloud, target), first)
+    for word, kind in (("job_role_arn", "job"), ("execution_role_arn", "execution")):
+        for names, target in alike(own, word):
+            yield from _role(names, target, word, kind, asked)
     yield Checkup("job queues", "AWS Batch", partial(_count_queues, service), first)
 
 
@@ -336,26 +340,20 @@ def judged_log_group(target: Target, there: Iterable[str]) -> Iterator[Finding]:
         )
 
 
-def _roles(target: Target, asked: Asked) -> Iterator[Checkup]:
+def _role(names: str, target: Target, word: str, kind: str, asked: Asked) -> Iterable[Checkup]:
     options: BatchOptions = target.options
-    for word, kind, arn in (
-        ("job_role_arn", "job", options.job_role_arn),
-        ("execution_role_arn", "execution", options.execution_role_arn),
-    ):
-        if not arn:
-            continue
-        wanted = ["s3"] if kind == "job" else _execution_features(options)
-        yield from role_checkups(
-            asked.cloud,
-            asked.caller,
-            about=target.name,
-            arn=arn,
-            word=f"{target.where}: `{word}`",
-            service=ECS,
-            rights=Once(partial(_rights, kind, wanted, target, asked)),
-            kind=kind,
-            after=(asked.credentials,),
-        )
+    wanted = ["s3"] if kind == "job" else _execution_features(options)
+    return role_checkups(
+        asked.cloud,
+        asked.caller,
+        about=names,
+        arn=getattr(options, word),
+        word=f"{target.where}: `{word}`",
+        service=ECS,
+        rights=Once(partial(_rights, kind, wanted, target, asked)),
+        kind=kind,
+        after=(asked.credentials,),
+    )
 
 
 def _execution_features(options: BatchOptions) -> list[str]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 FIX = re.compile(
     r"(?:[;:]\s+|[.?]\s+)(?=(?:did you mean|there (?:are|is)\b|[Dd]id you mean|[Ww]rite|[Ee]nable|"
     r"[Nn]ame|[Cc]orrect|[Ll]eave|[Ss]et|[Aa]dd|[Ww]ait|[Cc]heck|[Rr]enew|[Mm]end|[Rr]aise|[Rr]un|"
-    r"[Ss]tart|[Ii]s |[Tt]he role needs|[Uu]nset|[Ll]ook|[Ii]nstall|Its? |Partitions|There|`))"
+    r"[Ss]tart|[Ii]s |[Tt]he role needs|[Uu]nset|[Ll]ook|[Ii]nstall|[Gg]et|Its? |Partitions|There|`))"
 )
 """Where a message of this package goes over from what is wrong to what mends it."""
 

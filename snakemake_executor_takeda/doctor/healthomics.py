@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.backends import aws
 from snakemake_executor_takeda.doctor import quotas, storage
+from snakemake_executor_takeda.doctor.asked import alike
 from snakemake_executor_takeda.doctor.cloud import Cloud, Once, asking
 from snakemake_executor_takeda.doctor.findings import Checkup, Finding
 from snakemake_executor_takeda.doctor.images import look_at_image
@@ -29,19 +30,20 @@ def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
     yield service
     own = asked.project.storage.own_prefix
     known = {aws.split_s3_uri(own)[0]} if own else set()
-    for target in targets:
-        options: HealthOmicsOptions = target.options
+    for names, target in alike(targets, "role_arn"):
         yield from role_checkups(
             cloud,
             asked.caller,
-            about=target.name,
-            arn=options.role_arn,
+            about=names,
+            arn=target.options.role_arn,
             word=f"{target.where}: `role_arn`",
             service=OMICS,
             rights=Once(partial(_rights, target, asked)),
             kind="healthomics",
             after=first,
         )
+    for target in targets:
+        options: HealthOmicsOptions = target.options
         for word, uri in (
             ("output_uri", options.output_uri),
             ("definition_uri", options.definition_uri),
@@ -56,16 +58,14 @@ def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
                     writes=False,
                     strict="HealthOmics",
                 )
-        if options.run_group_id:
-            group = partial(_run_group, cloud, target, options.run_group_id)
-            yield Checkup("run group", target.name, group, (service,))
-        if options.cache_id:
-            cache = partial(_run_cache, cloud, target, options.cache_id)
-            yield Checkup("run cache", target.name, cache, (service,))
         for mapping in options.container_registry_map.imageMappings:
             image = mapping.destinationImage
             word = f"{target.where}: `destinationImage`"
             yield Checkup("image", target.name, partial(_image, cloud, image, word), first)
+    for names, target in alike(targets, "run_group_id"):
+        yield Checkup("run group", names, partial(_run_group, cloud, target), (service,))
+    for names, target in alike(targets, "cache_id"):
+        yield Checkup("run cache", names, partial(_run_cache, cloud, target), (service,))
     for kind in dict.fromkeys(target.options.storage_type for target in targets):
         yield Checkup(
             "active runs", f"HealthOmics, {kind}", partial(_runs, cloud, kind), (service,)
@@ -83,7 +83,8 @@ def _rights(target: Target, asked: Asked) -> list[Right]:
     return rights_of("healthomics", ["healthomics"], places_of(asked, [target]))
 
 
-def _run_group(cloud: Cloud, target: Target, run_group_id: str) -> Iterator[Finding]:
+def _run_group(cloud: Cloud, target: Target) -> Iterator[Finding]:
+    run_group_id = target.options.run_group_id
     from botocore.exceptions import ClientError
 
     try:
@@ -95,7 +96,8 @@ def _run_group(cloud: Cloud, target: Target, run_group_id: str) -> Iterator[Find
         yield _gone(target, "run group", "run_group_id", run_group_id, "list-run-groups")
 
 
-def _run_cache(cloud: Cloud, target: Target, cache_id: str) -> Iterator[Finding]:
+def _run_cache(cloud: Cloud, target: Target) -> Iterator[Finding]:
+    cache_id = target.options.cache_id
     from botocore.exceptions import ClientError
 
     try:

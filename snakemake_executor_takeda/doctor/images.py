@@ -168,7 +168,7 @@ def _head(url: str, token: str | None) -> tuple[int, str]:
         return error.code, error.headers.get("WWW-Authenticate", "")
     except (OSError, ValueError) as error:
         raise NotTold(
-            f"{url.split('/')[2]} does not answer from here ({error}); jobs may reach it all the same"
+            f"{url.split('/')[2]} does not answer from here ({getattr(error, 'reason', error)}); jobs may reach it all the same"
         ) from error
 
 

@@ -197,7 +197,7 @@ def judged_trust(
     if role is None:
         yield Finding(
             f"{word}: there is no role {name}",
-            f"{service.partition('.')[0]} cannot take it up: what names it is refused, or fails",
+            "jobs fail before they begin: nothing can take it up",
             f"correct `{word.rpartition('`')[0].rpartition('`')[2]}`, or make the role: aws "
             "cloudformation deploy --template-file infrastructure/iam/roles.yaml --stack-name "
             "takeda-roles --capabilities CAPABILITY_NAMED_IAM --parameter-overrides Bucket=…",
@@ -213,7 +213,7 @@ def judged_trust(
         }
         yield Finding(
             f"{word}: the role {name} does not trust {service}",
-            "the service cannot take it up: jobs fail before they begin",
+            "jobs fail before they begin: the service cannot take it up",
             f"aws iam update-assume-role-policy --role-name {name} --policy-document "
             f"'{json.dumps(wanted)}'",
         )

@@ -18,10 +18,14 @@ from typing import TYPE_CHECKING
 from snakemake_executor_takeda.backends.base import SubmissionError
 from snakemake_executor_takeda.backends.slurm.arguments import job_request
 from snakemake_executor_takeda.backends.slurm.choosing import partitions_of, wish_of
-from snakemake_executor_takeda.backends.slurm.clients.base import SlurmRefused, SlurmSilent
+from snakemake_executor_takeda.backends.slurm.clients.base import (
+    SlurmRefused,
+    SlurmSilent,
+    SlurmUnauthorized,
+)
 from snakemake_executor_takeda.backends.slurm.clients.choosing import open_client
 from snakemake_executor_takeda.backends.slurm.cluster import cluster_of, is_available
-from snakemake_executor_takeda.backends.slurm.fitting import fit, meant_or_all
+from snakemake_executor_takeda.backends.slurm.fitting import fit
 from snakemake_executor_takeda.backends.slurm.options import DEFAULT_PARTITION
 from snakemake_executor_takeda.backends.slurm.srun import Srun
 from snakemake_executor_takeda.doctor.cloud import Once
@@ -33,6 +37,7 @@ from snakemake_executor_takeda.doctor.findings import (
     halves,
 )
 from snakemake_executor_takeda.doctor.places_here import Mount, is_exported, mount_of, mounts_here
+from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.values import JobSpec, TakedaError, submission_to_check
 
 if TYPE_CHECKING:
@@ -99,6 +104,9 @@ def _controller(seen: Once[Seen], targets: Sequence[Target]) -> Iterator[Finding
     where = targets[0].where
     try:
         seen()
+    except SlurmUnauthorized as error:
+        what, fix = halves(str(error))
+        yield Finding(f"{where}: {what}", _STOPS, fix)
     except (SlurmSilent, SlurmRefused) as error:
         yield Finding(
             f"{where}: Slurm's controller does not answer: {error}",
@@ -143,7 +151,7 @@ def judged_partitions(target: Target, cluster: Cluster) -> Iterator[Finding]:
             yield Finding(
                 f"{target.where}: the cluster has no partition {name!r}",
                 _STOPS,
-                f"correct `partition`: {meant_or_all(name, known)}",
+                _correct("partition", name, known),
             )
             continue
         state = cluster.partitions[name].state
@@ -154,6 +162,12 @@ def judged_partitions(target: Target, cluster: Cluster) -> Iterator[Finding]:
                 f"{waits} until it is UP",
                 f"sudo scontrol update PartitionName={name} State=UP",
             )
+
+
+def _correct(word: str, name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    there = f"there are {', '.join(known)}" if known else "there are none"
+    return f"correct `{word}`: {f'did you mean {near}?' if near else there}"
 
 
 def _nodes(seen: Once[Seen], target: Target) -> Iterator[Finding]:
@@ -244,7 +258,7 @@ def _reservation(seen: Once[Seen], target: Target) -> Iterator[Finding]:
         yield Finding(
             f"{target.where}: the cluster has no reservation {name!r}",
             "every job is refused",
-            f"correct `reservation`: {meant_or_all(name, known) if known else 'there are none'}",
+            _correct("reservation", name, known),
         )
 
 

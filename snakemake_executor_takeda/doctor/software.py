@@ -8,7 +8,7 @@ from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from snakemake_executor_takeda.doctor.findings import Checkup, Finding
+from snakemake_executor_takeda.doctor.findings import Checkup, Finding, NotTold
 from snakemake_executor_takeda.doctor.identity import HERE
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def checkups(project: Project) -> Iterator[Checkup]:
     if storage.provider == "s3":
         yield Checkup("storage plugin", HERE, lambda: judged_plugin(_installed(S3_PLUGIN)))
     names = [one.name for one in project.targets.values() if one.backend in _NEEDS_S3]
-    if names and (project.profile or storage.provider):
+    if names:
         yield Checkup("storage", HERE, partial(judged_storage, project, names))
 
 
@@ -107,6 +107,11 @@ def judged_plugin(version: str | None) -> Iterator[Finding]:
 def judged_storage(project: Project, names: Sequence[str]) -> Iterator[Finding]:
     """Targets whose jobs share no files need S3."""
     storage = project.storage
+    if not (project.profile or storage.provider):
+        raise NotTold(
+            "no profile tells where the run's files are, so that its bucket was not looked at",
+            "takeda doctor --profile DIR",
+        )
     if unset := re.search(r"\$\{?(\w+)\}?", storage.prefix or ""):
         # Snakemake leaves a variable as it is where it is not set.
         yield Finding(

@@ -226,6 +226,17 @@ def test_what_may_not_be_asked_is_a_note_and_no_fault(on_sandbox: Any, stand_in:
 
 
 @pytest.mark.sandbox
+def test_without_a_profile_nobody_knows_the_bucket(
+    on_sandbox: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_sandbox.ask(status=0)
+    words = ["--routing", "profile/routing.yaml", "--target", "spot"]
+    assert main(["doctor", "--json", *words]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note["check"] == "storage" and "--profile DIR" in note["fix"]
+
+
+@pytest.mark.sandbox
 def test_the_sandbox_alone_tells_most(
     on_sandbox: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

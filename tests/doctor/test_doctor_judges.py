@@ -9,9 +9,13 @@ from aws_stand_in import StandIn
 
 from snakemake_executor_takeda.backends.batch import BatchOptions
 from snakemake_executor_takeda.backends.slurm import SlurmOptions
+from snakemake_executor_takeda.backends.slurm.clients.base import SlurmSilent, SlurmUnauthorized
+from snakemake_executor_takeda.backends.slurm.clients.token import HOW_TO_GET_ONE
 from snakemake_executor_takeda.backends.slurm.cluster import cluster_of
 from snakemake_executor_takeda.backends.slurm.facts import NodeFacts, PartitionFacts
 from snakemake_executor_takeda.doctor import batch, images, quotas, rights, slurm
+from snakemake_executor_takeda.doctor.asked import alike
+from snakemake_executor_takeda.doctor.cloud import Once
 from snakemake_executor_takeda.doctor.findings import NotTold, Severity, halves
 from snakemake_executor_takeda.doctor.identity import judged_clock, skew_of
 from snakemake_executor_takeda.doctor.largest import Largest, Wanted
@@ -194,6 +198,16 @@ def test_efa_is_a_need_of_its_own() -> None:
     assert "EFA" in found.what
     there = [environment(instanceTypes=["hpc7a.96xlarge"])]
     assert not list(batch.judged_largest(target, Largest(), there, "us-east-1"))
+
+
+def test_what_targets_have_in_common_is_looked_at_once() -> None:
+    def named(name: str, image: str) -> Target:
+        return Target(name, "batch", options=BatchOptions(queue=name, image=image))
+
+    targets = [named("a", "x:1"), named("b", "y:1"), named("c", "x:1")]
+    found = [(names, first.name) for names, first in alike(targets, "image")]
+    assert found == [("a, c", "a"), ("b", "b")]
+    assert not list(alike(targets, "job_role_arn"))
 
 
 # Quotas.
@@ -386,6 +400,26 @@ def node(name: str, *states: str, features: tuple[str, ...] = (), reason: str = 
     return NodeFacts(name, states or ("IDLE",), 8, 32000, features, (), ("cpu",), reason)
 
 
+@pytest.mark.parametrize(
+    ("error", "what", "fix"),
+    [
+        (
+            SlurmUnauthorized(f"slurmrestd at http://x refuses: expired. {HOW_TO_GET_ONE}"),
+            "r.yaml:3: target 'hpc': slurmrestd at http://x refuses: expired",
+            "Get a token on a node of the cluster",
+        ),
+        (SlurmSilent("connect failure"), "does not answer: connect failure", "curl http://x:6820/"),
+    ],
+)
+def test_a_controller_that_does_not_answer(error: Exception, what: str, fix: str) -> None:
+    def look() -> slurm.Seen:
+        raise error
+
+    target = on_slurm(client="rest", rest_url="http://x:6820")
+    (found,) = slurm._controller(Once(look), [target])
+    assert what in found.what and fix in found.fix
+
+
 def test_cloud_nodes_that_sleep_are_up() -> None:
     asleep = node("cpu-dy-c7i-1", "IDLE", "CLOUD", "POWERED_DOWN")
     cluster = cluster_of([asleep], [PartitionFacts("cpu")], {})
@@ -398,7 +432,7 @@ def test_cloud_nodes_that_sleep_are_up() -> None:
 def test_one_partition_of_several_is_not_there() -> None:
     cluster = cluster_of([node("a")], [PartitionFacts("cpu"), PartitionFacts("gpu")], {})
     (found,) = slurm.judged_partitions(on_slurm(partition=["cpu", "gup"]), cluster)
-    assert "Did you mean 'gpu'" in found.fix
+    assert "did you mean gpu?" in found.fix
     (found,) = slurm.judged_partitions(on_slurm(partition="default"), cluster)
     assert "`partition: cpu`" in found.fix
     assert not list(slurm.judged_partitions(on_slurm(), cluster))

@@ -150,7 +150,7 @@ BREAKS: dict[Callable[[World], None], tuple[str, str, str]] = {
     ),
     no_controller: ("controller", "does not answer", "scontrol ping"),
     no_commands: ("controller", "sbatch, squeue, scancel", "Run on a node of the cluster"),
-    no_partition: ("partition", "no partition 'hcp'", "Did you mean 'hpc'?"),
+    no_partition: ("partition", "no partition 'hcp'", "did you mean hpc?"),
     partition_down: ("partition", "spot is DOWN", "scontrol update PartitionName=spot State=UP"),
     nodes_down: (
         "nodes",
