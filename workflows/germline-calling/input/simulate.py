@@ -1,6 +1,6 @@
 """Makes the files beside it: a small genome, and reads of a family of three whose variants are known.
 
-    python3 input/simulate.py
+python3 input/simulate.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Makes the receptor beside it: two helices of alanine side by side, with a groove between them.
 
-    python3 input/simulate.py
+python3 input/simulate.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def helix() -> list[tuple[str, int, Point]]:
         for name, (radius, angle, height) in ATOMS.items():
             turned = math.radians(angle + TURN * residue)
             z = height + RISE * (residue - (RESIDUES - 1) / 2)
-            atoms.append((name, residue + 1, (radius * math.cos(turned), radius * math.sin(turned), z)))
+            atoms.append(
+                (name, residue + 1, (radius * math.cos(turned), radius * math.sin(turned), z))
+            )
     return atoms
 
 

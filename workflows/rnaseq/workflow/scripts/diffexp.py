@@ -76,8 +76,12 @@ def compare(
         alike = fmean([value for group in normal[gene] for value in group]) or PSEUDO
         apart = [fmean(group) or PSEUDO for group in normal[gene]]
         null = [alike * factors[n] for n in used]
-        fitted = [mean * factors[n] for mean, group in zip(apart, columns, strict=True) for n in group]
-        ratio = 2 * (log_likelihood(observed, fitted, spread) - log_likelihood(observed, null, spread))
+        fitted = [
+            mean * factors[n] for mean, group in zip(apart, columns, strict=True) for n in group
+        ]
+        ratio = 2 * (
+            log_likelihood(observed, fitted, spread) - log_likelihood(observed, null, spread)
+        )
         change = log2((apart[0] + PSEUDO) / (apart[1] + PSEUDO))
         results.append((gene, alike, change, erfc(sqrt(max(ratio, 0.0) / 2))))
     rates = adjusted([one[3] for one in results])

@@ -10,11 +10,11 @@ configfile: "config/config.yaml"
 
 validate(config, schema="../schemas/config.schema.yaml")
 
-RANKS = range(1, config["md"]["n_hits"] + 1)
+RANKS = range(1, config["n_hits"] + 1)
 
 
 scattergather:
-    library=ceil(config["library"]["n_ligands"] / config["library"]["chunk"]),
+    library=ceil(config["n_ligands"] / config["ligands_per_job"]),
 
 
 wildcard_constraints:

@@ -4,7 +4,7 @@ rule enumerate_library:
     output:
         scatter.library("results/library/{scatteritem}.smi"),
     params:
-        n_ligands=config["library"]["n_ligands"],
+        n_ligands=config["n_ligands"],
     resources:
         mem_mb=1000,
         runtime=10,

@@ -11,9 +11,15 @@ def ligands(table: str) -> list[tuple[str, str]]:
     cores = [(name, smiles) for kind, name, smiles in rows if kind == "core"]
     groups = [(name, smiles) for kind, name, smiles in rows if kind == "group"]
     # neighbours in the list differ in all three, so that the first few are a fair choice
-    both = sorted(itertools.product(range(len(groups)), repeat=2), key=lambda one: (one[0] * 7 + one[1] * 11) % 31)
+    both = sorted(
+        itertools.product(range(len(groups)), repeat=2),
+        key=lambda one: (one[0] * 7 + one[1] * 11) % 31,
+    )
     return [
-        (core.format(groups[first][1], groups[second][1]), f"{name}-{groups[first][0]}-{groups[second][0]}")
+        (
+            core.format(groups[first][1], groups[second][1]),
+            f"{name}-{groups[first][0]}-{groups[second][0]}",
+        )
         for first, second in both
         for name, core in cores
     ]

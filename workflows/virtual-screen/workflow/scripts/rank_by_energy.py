@@ -16,7 +16,9 @@ def mean_energy(xvg: str) -> float:
 
 
 def main(snakemake: Any) -> None:
-    docked = [line.split("\t") for line in Path(snakemake.input.docking).read_text().splitlines()[1:]]
+    docked = [
+        line.split("\t") for line in Path(snakemake.input.docking).read_text().splitlines()[1:]
+    ]
     energies = [mean_energy(Path(path).read_text()) for path in snakemake.input.energies]
     rows = sorted(
         (energy, name, score) for energy, (_, name, score) in zip(energies, docked, strict=False)
