@@ -427,6 +427,7 @@ def test_cloud_nodes_that_sleep_are_up() -> None:
     lost = node("cpu-dy-c7i-1", "DOWN", reason="(Code:InsufficientInstanceCapacity)")
     (found,) = slurm.judged_nodes(on_slurm(partition="cpu"), cluster, [lost])
     assert "InsufficientInstanceCapacity" in found.what
+    assert not list(slurm.judged_nodes(on_slurm(partition="cpu"), cluster, [lost, asleep]))
 
 
 def test_one_partition_of_several_is_not_there() -> None:
@@ -473,7 +474,7 @@ def test_whether_the_nodes_see_a_folder(
 
 def test_the_file_system_of_a_folder(tmp_path: Path) -> None:
     mounts = read_mounts(
-        "/dev/sda / ext4 rw 0 0\nfs:/x /fsx\\040a lustre rw 0 0\nnone /fsx\\040a/b tmpfs rw 0 0\n\n"
+        "fs:/x /fsx\\040a lustre rw 0 0\nnone /fsx\\040a/b tmpfs rw 0 0\n\n/dev/sda / ext4 rw 0 0\n"
     )
     kinds = {place: mount_of(Path(place), mounts) for place in ("/home", "/fsx a/x", "/fsx a/b/c")}
     assert [one and one.kind for one in kinds.values()] == ["ext4", "lustre", "tmpfs"]
