@@ -717,6 +717,7 @@ class Run:
             "workflow": {**identity.file_facts(snakefile), **commit},
             "workdir": str(self._context.workdir),
             "policy": identity.file_facts(file.absolute()) if file.name else None,
+            "policy_includes": [identity.file_facts(one.absolute()) for one in policy.files[1:]],
             "targets": {name: target.backend for name, target in policy.targets.items()},
             "is_resumed": is_resumed,
         }

@@ -48,6 +48,9 @@ def git(folder, *words):
 def test_two_runs_are_one_chain_and_each_is_a_crate(project, capsys, monkeypatch):
     monkeypatch.chdir(project.path)
     project.write("Snakefile", SNAKEFILE)
+    policy = (project.path / "routing.yaml").read_text()
+    project.write("site.yaml", "version: 1\nretry: {lost: 1}\n")
+    project.write("routing.yaml", policy + "include: site.yaml\n")
     git(project.path, "init")
     git(project.path, "add", "Snakefile")
     git(project.path, "commit", "-m", "one")
@@ -73,6 +76,8 @@ def test_two_runs_are_one_chain_and_each_is_a_crate(project, capsys, monkeypatch
     assert facts["policy"]["path"].endswith("routing.yaml") and facts["targets"] == {
         "here": "local"
     }
+    (site,) = facts["policy_includes"]
+    assert (site["path"], len(site["sha256"])) == (str(project.path / "site.yaml"), 64)
     totals = project.events("run_end")[1]["detail"]["totals"]
     assert (totals["placed"], totals["succeeded"], totals["failed"]) == (3, 2, 1)
 
