@@ -12,7 +12,7 @@ RESIDUES = 9
 APART = 9.5  # Å between the helices' axes
 Point = tuple[float, float, float]
 
-# An α-helix about the z axis: radius in Å, angle in degrees, and height in Å of each atom of a residue.
+# An alpha helix about the z axis: radius in Å, angle in degrees, and height in Å of each atom of a residue.
 RISE, TURN = 1.5, 100.0
 ATOMS = {
     "N": (1.55, -28.3, -0.87),

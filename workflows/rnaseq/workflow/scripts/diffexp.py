@@ -3,7 +3,7 @@
 One dispersion for all genes, by moments within the conditions; sizes of libraries by the median of ratios.
 """
 
-from math import erfc, exp, lgamma, log, log2, log1p, sqrt
+from math import erfc, exp, lgamma, log, log1p, log2, sqrt
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any

@@ -1,5 +1,6 @@
 """Splice sites of an annotation, as hisat2 reads them: the exons' bases on both sides, counted from 0."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def sites(gtf: str) -> list[tuple[str, int, int, str]]:
     found = set()
     for (contig, strand, _), places in exons.items():
         places.sort()
-        for (_, end), (start, _) in zip(places, places[1:], strict=False):
+        for (_, end), (start, _) in itertools.pairwise(places):
             found.add((contig, end - 1, start - 1, strand))
     return sorted(found)
 
