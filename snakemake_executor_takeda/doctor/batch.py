@@ -43,7 +43,9 @@ def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
     cloud, first = asked.cloud, (asked.credentials,)
     service = _Service(cloud)
     for target in targets:
-        queue = Checkup("queue", target.name, partial(_queue, service, target), after=first)
+        queue = Checkup(
+            "queue", target.name, partial(_queue, service, target), after=first, vital=True
+        )
         environments = Checkup(
             "compute environments", target.name, partial(_environments, service, target), (queue,)
         )

@@ -90,18 +90,19 @@ def _take(
         for key, (one, deadline) in list(under_way.items()):
             if deadline <= now:
                 del under_way[key]
-                results[key] = Result(one, (_late(timeout_s),))
+                results[key] = Result(one, (_late(one, timeout_s),))
         return
     if under_way.pop(id(result.checkup), None):  # of one that was given up nobody wants to hear
         results[id(result.checkup)] = result
 
 
-def _late(timeout_s: float) -> Finding:
+def _late(one: Checkup, timeout_s: float) -> Finding:
     return Finding(
         f"no answer within {timeout_s:g} s",
-        "",
-        "look again with more time: takeda doctor --timeout 120",
-        Severity.NOTE,
+        one.why if one.vital else "",
+        "see whether the network lets it through, or look again with more time: takeda doctor --timeout "
+        f"{2 * timeout_s:g}",
+        Severity.FAULT if one.vital else Severity.NOTE,
     )
 
 

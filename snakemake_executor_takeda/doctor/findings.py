@@ -52,7 +52,9 @@ class Checkup:
     after: tuple[Checkup, ...] = ()
     """Looked at before. Where one of them has a fault, or could not be looked at, this is left out."""
     why: str = "a run stops at its start"
-    """What comes of a TakedaError."""
+    """What comes of a TakedaError, or of no answer where it is `vital`."""
+    vital: bool = False
+    """Whether a run asks the same at its start: no answer in time is a fault then, and no note."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ _ACTIVE = ("STARTING", "RUNNING", "STOPPING")
 
 def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
     cloud, first = asked.cloud, (asked.credentials,)
-    service = Checkup("service", "HealthOmics", partial(_service, cloud), first)
+    service = Checkup("service", "HealthOmics", partial(_service, cloud), first, vital=True)
     yield service
     own = asked.project.storage.own_prefix
     known = {aws.split_s3_uri(own)[0]} if own else set()

@@ -46,7 +46,7 @@ def caller_of(cloud: Cloud) -> Once[Caller]:
 
 def checkups(caller: Once[Caller], names: str) -> tuple[Checkup, Checkup]:
     """Credentials, and the clock. `names` are the targets that need them."""
-    credentials = Checkup("credentials", HERE, lambda: _credentials(caller, names))
+    credentials = Checkup("credentials", HERE, lambda: _credentials(caller, names), vital=True)
     clock = Checkup("clock", HERE, lambda: judged_clock(caller().skew_s), after=(credentials,))
     return credentials, clock
 

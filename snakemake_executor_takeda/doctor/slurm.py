@@ -64,7 +64,7 @@ class Seen:
 
 def checkups(targets: Sequence[Target], asked: Asked) -> Iterator[Checkup]:
     seen = Once(partial(_look, targets))
-    controller = Checkup("controller", "Slurm", partial(_controller, seen, targets))
+    controller = Checkup("controller", "Slurm", partial(_controller, seen, targets), vital=True)
     yield controller
     srun = Srun()
     folders: set[Path] = set()

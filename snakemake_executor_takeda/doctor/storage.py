@@ -42,9 +42,8 @@ def checkups(
     """Of the place `uri`, which `said_in` names: that it is there, and may be used. Something is written
     only where the run itself `writes`. `strict` is a service that takes no bucket of another Region."""
     bucket, _ = aws.split_s3_uri(uri)
-    there = Checkup(
-        "bucket", bucket, partial(_look_at_bucket, cloud, bucket, said_in, strict), after=after
-    )
+    look = partial(_look_at_bucket, cloud, bucket, said_in, strict)
+    there = Checkup("bucket", bucket, look, after=after, vital=True)
     if not writes:
         return (there,)
     return there, Checkup("objects", bucket, partial(_write_and_read, cloud, uri), after=(there,))

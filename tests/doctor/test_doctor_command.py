@@ -316,11 +316,13 @@ def test_one_that_does_not_answer_holds_up_no_other() -> None:
         never.wait()
         return []
 
-    stuck = [Checkup(f"stuck {n}", "x", waits) for n in range(9)]
+    stuck = [Checkup(f"stuck {n}", "x", waits, vital=n == 8) for n in range(9)]
     quick = Checkup("quick", "x", lambda: [])
     visit = examine([*stuck, quick], 1)
     never.set()
-    assert len(visit.notes()) == 9
+    assert len(visit.notes()) == 8
+    ((late, fault),) = visit.findings()
+    assert late is stuck[8] and "a run stops at its start" in fault.why
     assert visit.notes()[0][1].what == "no answer within 1 s"
     assert "--timeout" in visit.notes()[0][1].fix
     assert visit.results[-1].is_well
