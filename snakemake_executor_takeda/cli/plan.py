@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snakemake_executor_takeda.cli.terminal import console
+from snakemake_executor_takeda.cli.terminal import add_offline, console
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -19,7 +19,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         "for each rule where its jobs go, why, how long they take and what they cost. Nothing is run, and "
         "no job is submitted. Times come from earlier runs in the directory, else from each rule's "
         "`runtime`. Exit status 1 where no target takes some of the jobs.",
-        usage="takeda plan [--json] [--html FILE] [ANY ARGUMENTS OF SNAKEMAKE]",
+        usage="takeda plan [--json] [--html FILE] [--offline] [ANY ARGUMENTS OF SNAKEMAKE]",
         epilog="example: takeda plan --profile profiles/hybrid --forceall",
         allow_abbrev=False,
     )
@@ -27,6 +27,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write it as a page, too; it needs no other file"
     )
+    add_offline(parser)
     parser.set_defaults(run=_run_plan, takes_snakemakes=True)
 
 
@@ -34,7 +35,7 @@ def _run_plan(args: argparse.Namespace) -> int:
     from snakemake_executor_takeda.planning.building import plan_of
 
     page = args.html and args.html.absolute()  # Snakemake may change the working directory
-    planning = plan_of(args.snakemakes)
+    planning = plan_of(args.snakemakes, offline=args.offline)
     if page:
         from snakemake_executor_takeda.planning.page import page_of
 

@@ -53,6 +53,15 @@ def _whole(text: str, good: range, otherwise: str) -> int:
     return number
 
 
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="take S3 as empty and ask it nothing: inputs are those beside the Snakefile, and all jobs "
+        "are to be run; it needs no account",
+    )
+
+
 def print_columns(rows: Sequence[Sequence[str]]) -> None:
     """The rows, the first of them headings, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

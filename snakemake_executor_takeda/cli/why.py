@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_executor_takeda.cli.terminal import add_offline
 from snakemake_executor_takeda.nearest import nearest
 from snakemake_executor_takeda.plain_text import without_controls
 from snakemake_executor_takeda.values import TakedaError
@@ -33,7 +34,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         description="Each route and target that was looked at for a job, or for the jobs of a rule, by the "
         "policy as it is now; and what the last run in this directory did with them. Exit status 1 where "
         "no target takes them.",
-        usage="takeda why [--json] RULE | FILE | JOB-ID [ANY ARGUMENTS OF SNAKEMAKE]",
+        usage="takeda why [--json] [--last-run] [--offline] RULE | FILE | JOB-ID [ANY ARGUMENTS OF SNAKEMAKE]",
         epilog="examples: takeda why align --profile profiles/hybrid; takeda why results/A.bam; "
         "takeda why 17 --last-run",
         allow_abbrev=False,
@@ -49,6 +50,7 @@ def register(subparsers: argparse._SubParsersAction[Any]) -> None:
         help="only what the last run did with them: nothing of the pipeline is read",
     )
     parser.add_argument("--json", action="store_true", help="all of it, as a JSON object")
+    add_offline(parser)
     parser.set_defaults(run=_run_why, takes_snakemakes=True)
 
 
@@ -57,7 +59,7 @@ def _run_why(args: argparse.Namespace) -> int:
     now: list[tuple[int, Explanation]] = []
     known: Sequence[str] = ()
     if not args.last_run and not what.isdecimal():
-        now, known = _now(what, args.snakemakes)
+        now, known = _now(what, args.snakemakes, offline=args.offline)
     past = _last_run(what)
     if not now and not past:
         near = nearest(what, known)
@@ -77,7 +79,9 @@ def _run_why(args: argparse.Namespace) -> int:
     return 1 if any(one.refused for _, one in now) else 0
 
 
-def _now(what: str, argv: Sequence[str]) -> tuple[list[tuple[int, Explanation]], Sequence[str]]:
+def _now(
+    what: str, argv: Sequence[str], *, offline: bool
+) -> tuple[list[tuple[int, Explanation]], Sequence[str]]:
     """Of each way that the jobs are placed the first one, with how many go it; and all names there are."""
     from snakemake_executor_takeda.planning.building import planned, with_policy
 
@@ -94,7 +98,7 @@ def _now(what: str, argv: Sequence[str]) -> tuple[list[tuple[int, Explanation]],
                 found.append(one)
         return _explained(found, policy), sorted(names)
 
-    return with_policy(argv, look)
+    return with_policy(argv, look, offline=offline)
 
 
 def _explained(found: Iterable[Planned], policy: Policy) -> list[tuple[int, Explanation]]:

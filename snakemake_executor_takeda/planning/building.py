@@ -38,12 +38,14 @@ class Planning:
     """Prices of `region`."""
 
 
-def plan_of(argv: Sequence[str]) -> Planning:
-    """Of what `snakemake ARGV` would run. Raises TakedaError."""
-    return with_policy(argv, _look)
+def plan_of(argv: Sequence[str], *, offline: bool = False) -> Planning:
+    """Of what `snakemake ARGV` would run; `offline` takes S3 as empty. Raises TakedaError."""
+    return with_policy(argv, _look, offline=offline)
 
 
-def with_policy(argv: Sequence[str], look: Callable[[Dag, Policy], T]) -> T:
+def with_policy(
+    argv: Sequence[str], look: Callable[[Dag, Policy], T], *, offline: bool = False
+) -> T:
     """What `look` makes of the DAG and the policy of what `snakemake ARGV` would run. Raises TakedaError."""
     policies: list[Policy] = []
 
@@ -52,7 +54,7 @@ def with_policy(argv: Sequence[str], look: Callable[[Dag, Policy], T]) -> T:
         factories = assembly.backend_factories()
         policies.append(assembly.policy_of(dag.settings, factories, image))
 
-    return with_dag(argv, lambda dag: look(dag, policies[0]), first=load)
+    return with_dag(argv, lambda dag: look(dag, policies[0]), first=load, offline=offline)
 
 
 def _look(dag: Dag, policy: Policy) -> Planning:

@@ -46,11 +46,15 @@ class Dag:
 
 
 def with_dag(
-    argv: Sequence[str], look: Callable[[Dag], T], first: Callable[[Dag], object] = id
+    argv: Sequence[str],
+    look: Callable[[Dag], T],
+    first: Callable[[Dag], object] = id,
+    *,
+    offline: bool = False,
 ) -> T:
     """What `look` makes of the DAG that `snakemake ARGV` would run; `--executor takeda` is added, and
     inputs which are beside the Snakefile only count as uploaded. `first` is called before the jobs are
-    built, which takes long where there are many.
+    built, which takes long where there are many. `offline` takes S3 as empty, and asks it nothing.
 
     Raises TakedaError where Snakemake has ended with an error, which it has said itself on stderr.
     SystemExit comes from Snakemake, too, where it does not know a flag.
@@ -71,10 +75,12 @@ def with_dag(
         try:
             _check_variables(workflow.storage_settings.default_storage_prefix)
             first(dag)
+            if not offline:
+                _check_bucket(workflow)
         except TakedaError as error:
             errors.append(error)
             return
-        with _taking_local_inputs_as_uploaded(dag):
+        with _taking_local_inputs_as_uploaded(dag, offline=offline):
             _build(workflow)
         try:
             found.append(look(dag))
@@ -137,7 +143,7 @@ def _build(workflow: Any) -> None:
 
 
 @contextmanager
-def _taking_local_inputs_as_uploaded(dag: Dag) -> Iterator[None]:
+def _taking_local_inputs_as_uploaded(dag: Dag, *, offline: bool) -> Iterator[None]:
     """A file of the default storage that no rule makes is looked for beside the Snakefile, too. What is
     there and not in S3 is added to `unstaged`, the rest to `in_both`."""
     from snakemake.io import Mtime, _IOFile
@@ -151,7 +157,7 @@ def _taking_local_inputs_as_uploaded(dag: Dag) -> Iterator[None]:
     original = _IOFile.exists_in_storage
 
     async def exists_in_storage(file: Any) -> bool:
-        is_there = bool(await original(file))
+        is_there = not offline and bool(await original(file))
         if not file.is_storage:
             return is_there
         uri = str(file.storage_object.query)
@@ -170,8 +176,41 @@ def _taking_local_inputs_as_uploaded(dag: Dag) -> Iterator[None]:
         cache.size[file] = size_of(path)
         return True
 
-    with _replaced(_IOFile, "exists_in_storage", exists_in_storage):
+    async def inventory(file: Any) -> None:
+        if not offline:
+            await look_around(file)
+
+    look_around = _IOFile.inventory
+    with (
+        _replaced(_IOFile, "exists_in_storage", exists_in_storage),
+        _replaced(_IOFile, "inventory", inventory),
+    ):
         yield
+
+
+def _check_bucket(workflow: Any) -> None:
+    """One clear word on an S3 that cannot be asked, rather than one for each file. Raises TakedaError."""
+    storage = workflow.storage_settings
+    if storage.default_storage_provider != "s3":
+        return
+    from botocore.exceptions import ClientError
+
+    from snakemake_executor_takeda.backends.aws import client, error_code, readable_errors
+
+    bucket = str(storage.default_storage_prefix).removeprefix("s3://").partition("/")[0]
+    offline = "`takeda plan --offline` takes S3 as empty, and needs no account"
+    try:
+        with readable_errors("s3"):
+            client("s3", max_attempts=2).head_bucket(Bucket=bucket)
+    except ClientError as error:
+        why = {
+            "404": "there is no such bucket: make it, or name another as `default-storage-prefix`",
+            "403": "it may not be read with these credentials: name one of yours as "
+            "`default-storage-prefix`",
+        }.get(error_code(error), str(error))
+        raise TakedaError(f"s3://{bucket}: {why}. {offline}") from error
+    except TakedaError as error:
+        raise TakedaError(f"{error}. {offline}") from error
 
 
 def is_within(path: Path) -> bool:

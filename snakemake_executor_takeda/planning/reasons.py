@@ -53,7 +53,9 @@ def _lost(one: Candidate, step: Step) -> str:
         return one.why_not()
     ours, theirs = step.taken.offer, one.offer
     if step.route.choose == "cheapest" and ours.usd_per_work and theirs.usd_per_work:
-        return f"it costs {theirs.usd_per_work / ours.usd_per_work:.2g} times as much"
+        if theirs.usd_per_work <= ours.usd_per_work * 1.005:
+            return "it costs the same, and comes later"
+        return f"it costs {theirs.usd_per_work / ours.usd_per_work:.3g} times as much"
     if step.route.choose == "fastest" and ours.speed and theirs.speed:
         return f"it has {theirs.speed / ours.speed:.0%} of the speed"
     return f"{step.taken.target.name} is the {step.route.choose} one of {step.route.label}"

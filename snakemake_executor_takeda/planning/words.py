@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.planning.plan import HERE, Plan, Row
 from snakemake_executor_takeda.reporting.summary import duration
+from snakemake_executor_takeda.routing.policy import HEALTHOMICS
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.planning.building import Planning
@@ -89,11 +91,7 @@ def totals(planning: Planning) -> Iterator[str]:
         )
     if one.without_time:
         yield f"of {one.without_time:,} no time is known, and so no cost"
-    if unpriced := one.without_price - one.without_time:
-        yield (
-            f"of {unpriced:,} no cost is known: name the `instances` of their targets in a routing policy, "
-            "such as `instances: [c7i, m7i, r7i]`"
-        )
+    yield from _unpriced(planning)
     book = planning.book
     if book and book.ec2 and one.usd:
         kind = "" if book.spot else f"; Spot is taken as {book.spot_share:.0%} of On-Demand"
@@ -105,6 +103,25 @@ def totals(planning: Planning) -> Iterator[str]:
             f"{'is' if count == 1 else 'are'} beside the Snakefile and not in S3: `takeda stage`, with the "
             "same flags, uploads"
         )
+
+
+def _unpriced(planning: Planning) -> Iterator[str]:
+    """Why of jobs whose time is known the cost is not, by target."""
+    jobs: Counter[str] = Counter()
+    for row in planning.plan.rows:
+        if row.target and row.usd is None and row.seconds is not None and row.backend != "local":
+            jobs[row.target] += row.jobs
+    for target, count in jobs.items():
+        at = planning.policy.targets[target]
+        if planning.region is None:
+            fix = "set AWS_REGION, or `region` on the target, so that its prices can be looked up"
+        elif at.backend == HEALTHOMICS:
+            fix = "earlier runs did not tell what they were billed"
+        elif at.instances:
+            fix = f"{planning.region} has no known price of {', '.join(at.instances)}"
+        else:
+            fix = f"name the `instances` of {target} in a routing policy, as `[c7i, m7i, r7i]`"
+        yield f"of {count:,} on {target} no cost is known: {fix}"
 
 
 def _capital(text: str) -> str:

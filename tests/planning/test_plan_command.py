@@ -279,3 +279,27 @@ def test_why_tells_of_the_last_run_without_a_pipeline(
     assert "job 7 of run r1" in capsys.readouterr().out
     assert main(["why", "trim", "--last-run"]) == 0
     assert "default" in capsys.readouterr().out
+
+
+S3 = ("--default-storage-provider", "s3", "--default-storage-prefix", "s3://a-bucket/here")
+
+
+def test_without_credentials_one_word_is_said_and_offline_needs_none(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = str(project / "nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nowhere)
+    monkeypatch.setenv("AWS_CONFIG_FILE", nowhere)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    argv = ["--takeda-routing", "routing.yaml", *S3, "--shared-fs-usage", "none"]
+    assert main(["plan", *argv]) == 1
+    said = capsys.readouterr().err
+    assert "no AWS credentials for s3" in said and "--offline" in said
+    assert len(said.splitlines()) == 2, "and what the Snakefile prints"
+
+    plan = planned(capsys, "--offline", *argv[2:])
+    assert rows_of(plan)["trim"]["jobs"] == 3
+    assert plan["unstaged"]["files"] == 3

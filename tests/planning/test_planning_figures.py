@@ -10,10 +10,13 @@ from snakemake_executor_takeda.planning.advice import warnings_of
 from snakemake_executor_takeda.planning.estimates import estimate, of_healthomics, usd_of_usage
 from snakemake_executor_takeda.planning.history import Past
 from snakemake_executor_takeda.planning.plan import Row, ends_of, words_of
+from snakemake_executor_takeda.planning.reasons import why_not
 from snakemake_executor_takeda.planning.words import dollars, size, span
+from snakemake_executor_takeda.routing.deciding import decide
 from snakemake_executor_takeda.routing.market import Offer
+from snakemake_executor_takeda.routing.policy import Policy
 from snakemake_executor_takeda.routing.prices import OmicsPrices, Source
-from snakemake_executor_takeda.values import Shape, Target
+from snakemake_executor_takeda.values import JobSpec, Shape, Target
 
 OFFER = Offer(usd_per_hour=0.4, on_demand_usd_per_hour=1.0, spot_usd_per_hour=0.4)
 PRICES = OmicsPrices(Source("2026-01-01", ""), {"omics.c.large": 0.36}, 0.0001, 0.0005)
@@ -117,3 +120,17 @@ def test_figures_in_words() -> None:
     ]
     shape = Shape(cpus=2, mem_mb=16000, runtime_min=60, nodes=2, tasks=8, mpi="srun")
     assert words_of(shape) == "2 nodes, 8 × 2 CPUs, 16,000 MB, at most 60 min"
+
+
+def test_why_not_of_targets_that_a_route_chooses_from() -> None:
+    def told(**prices: float) -> str:
+        targets = {
+            name: Target(name, "batch", usd_per_cpu_hour=usd) for name, usd in prices.items()
+        }
+        policy = Policy(targets, (), tuple(targets), "p", lambda _: "", choose="cheapest")
+        job = JobSpec(1, "r", {}, 1, Shape(), {}, rules=("r",))
+        return why_not(decide(job, policy), policy)
+
+    assert told(a=1.0, b=2.5, c=9.0) == "not b: it costs 2.5 times as much"
+    assert told(a=1.0, b=1.0) == "not b: it costs the same, and comes later"
+    assert told(a=1.0) == ""
