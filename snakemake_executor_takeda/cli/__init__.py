@@ -14,6 +14,7 @@ from snakemake_executor_takeda.cli import (
     cancel,
     doctor,
     handoff,
+    init,
     plan,
     policy,
     prices,
@@ -26,7 +27,7 @@ from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_re
 from snakemake_executor_takeda.values import TakedaError
 
 _COMMANDS = (
-    *(audit, cancel, doctor, handoff, plan, policy, prices),
+    *(audit, cancel, doctor, handoff, init, plan, policy, prices),
     *(sandbox, stage, status, why),
 )
 

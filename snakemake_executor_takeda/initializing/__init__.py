@@ -1,0 +1,1 @@
+"""`takeda init`: a profile from answers, flags, and what is found in the account."""
