@@ -27,12 +27,13 @@ DIGEST = f"registry.example/worker@sha256:{'ab' * 32}"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With no AWS and no Slurm, unless a test has them."""
+    own = ("TAKEDA_", "SLURM_", *(("AWS_",) if "sandbox_env" not in request.fixturenames else ()))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    for name in [one for one in os.environ if one.startswith(("AWS_", "TAKEDA_", "SLURM_"))]:
+    for name in [one for one in os.environ if one.startswith(own)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
