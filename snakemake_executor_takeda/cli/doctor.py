@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from snakemake_executor_takeda.doctor.project import Project
 
 TIMEOUT_S = 60
-_MODELS = "gpu_model"
-_SPARE = "mpi"
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -113,9 +111,7 @@ def _visit(args: argparse.Namespace) -> Visit:
     if args.with_jobs:
         project, jobs = _with_jobs(project, args)
         checkups.append(jobs)
-    checkups += [
-        *checkups_of(project, backend_factories()),
-    ]
+    checkups += checkups_of(project, backend_factories())
     with _progress() as tell:
         return examine(checkups, args.timeout, tell)
 
@@ -150,7 +146,7 @@ def _wanted(texts: Sequence[str]) -> Mapping[str, int | float | str]:
     from snakemake_executor_takeda.nearest import nearest
 
     found: dict[str, int | float | str] = {}
-    words = (*NUMBERS, _MODELS, _SPARE)
+    words = (*NUMBERS, "gpu_model", "mpi")
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign or name not in words:

@@ -2,6 +2,6 @@
 
 `project` is what it is asked about, `core` says what is looked at, `examining` looks, `findings` are what
 comes of it. Each area has a file whose questions to a service give plain values and whose judges are pure:
-`identity` (credentials, clock), `storage`, `software`, `images`, `roles`, `quotas`, and for the targets
+`identity` (credentials, clock), `storage`, `software`, `images`, `rights` (roles and policies), `quotas`, and for the targets
 `batch`, `slurm` and `healthomics`, which their backends name.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,15 @@ from snakemake_executor_takeda.doctor.findings import (
 )
 from snakemake_executor_takeda.doctor.images import look_at_image
 from snakemake_executor_takeda.doctor.rights import Right, rights_of, role_checkups
-from snakemake_executor_takeda.routing.instances import Host, Instance
+from snakemake_executor_takeda.routing.instances import Host, Instance, fitted_memory
 from snakemake_executor_takeda.routing.instances_feasibility import fargate_lack, lack
-from snakemake_executor_takeda.routing.instances_packing import Need, need_of
+from snakemake_executor_takeda.routing.instances_packing import Need, holds, need_of
 from snakemake_executor_takeda.routing.prices import price_book
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.doctor.asked import Asked
     from snakemake_executor_takeda.doctor.largest import Largest
+    from snakemake_executor_takeda.routing.prices import PriceBook
     from snakemake_executor_takeda.values import Target
 
 ECS = "ecs-tasks.amazonaws.com"
@@ -189,6 +191,9 @@ def judged_largest(
         efa=target.efa,
         architecture=target.options.architecture,
     )
+    # As it would be sent: a job that asks for all that an instance has gets what that can give.
+    lowered = fitted_memory(need.cpus, need.mem_mib, target.instances)
+    need = replace(need, mem_mib=lowered)
     managed = [one for one in environments if one.get("computeResources", {}).get("type")]
     if not managed:
         return
@@ -212,15 +217,25 @@ def _lacks_of(environment: Described, need: Need, region: str) -> list[str]:
     vcpus = need.cpus * need.nodes
     if vcpus > resources.get("maxvCpus", vcpus):
         found.append(f"maxvCpus is {resources['maxvCpus']}, and it takes {vcpus}")
-    book = price_book(region)
-    if resources["type"] in _FARGATE:
-        missing = fargate_lack(need, book)
-    else:
-        # The Region decides what is offered; what is not known here is never said to be missing.
-        missing = lack(need, tuple(resources.get("instanceTypes", ())), book, Host.BATCH)
+    book, words = price_book(region), tuple(resources.get("instanceTypes", ()))
+    is_fargate = resources["type"] in _FARGATE
+    missing = fargate_lack(need, book) if is_fargate else lack(need, words, book, Host.BATCH)
+    # The Region decides what is offered; what is not known here is never said to be missing.
     if missing and "region" not in missing.kinds:
         found.append(missing.text)
+    elif not missing and not is_fargate and (most := _too_little(need, words, book)):
+        found.append(
+            f"{need.mem_mib:,} MiB is all that the largest has, and it gives jobs {most:,} of it"
+        )
     return found
+
+
+def _too_little(need: Need, words: tuple[str, ...], book: PriceBook) -> int | None:
+    """The most memory that a type gives, in MiB, where that alone is too little; else None."""
+    meant = book.instances.meant(words)
+    if meant.unknown or any(holds(one, need, Host.BATCH) for one in meant.instances):
+        return None
+    return max((one.usable_mib(Host.BATCH) for one in meant.instances), default=None)
 
 
 def _room_for(name: str, need: Need, environment: Described, region: str) -> str:
@@ -235,6 +250,10 @@ def _room_for(name: str, need: Need, environment: Described, region: str) -> str
         held = missing.nearest.family if missing.nearest else "FAMILY"
         types = ",".join([*resources.get("instanceTypes", ()), held])
         changed.append(f"instanceTypes={types}")
+    if not changed:
+        return (
+            "name these types in the target's `instances`: then such a job gets what they can give"
+        )
     return (
         f"aws batch update-compute-environment --compute-environment {name} --compute-resources "
         f"{','.join(changed)}"
@@ -350,7 +369,8 @@ def _role(names: str, target: Target, word: str, kind: str, asked: Asked) -> Ite
         asked.caller,
         about=names,
         arn=getattr(options, word),
-        word=f"{target.where}: `{word}`",
+        where=target.where,
+        word=word,
         service=ECS,
         rights=Once(partial(_rights, kind, wanted, target, asked)),
         kind=kind,

@@ -110,7 +110,7 @@ def _flags(args: Any, profile: str | None, routing: Path | None) -> Flags:
     from snakemake_executor_takeda.settings import ExecutorSettings
 
     if args is None:
-        return Flags(ExecutorSettings(routing=str(routing)), Storage(), None)
+        return Flags(ExecutorSettings(routing=str(routing) if routing else None), Storage(), None)
     from snakemake.common import get_container_image
     from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
     from snakemake_interface_executor_plugins.settings import SharedFSUsage

@@ -190,15 +190,15 @@ def trusts(document: Mapping[str, Any], service: str) -> bool:
 
 
 def judged_trust(
-    role: Mapping[str, Any] | None, arn: str, word: str, service: str
+    role: Mapping[str, Any] | None, arn: str, where: str, word: str, service: str
 ) -> Iterator[Finding]:
-    """Of a role as GetRole has it, None where there is none. `word` is what names it, with its place."""
+    """Of a role as GetRole has it, None where there is none. `word` of the target `where` names it."""
     name = arn.rpartition("/")[2]
     if role is None:
         yield Finding(
-            f"{word}: there is no role {name}",
+            f"{where}: `{word}`: there is no role {name}",
             "jobs fail before they begin: nothing can take it up",
-            f"correct `{word.rpartition('`')[0].rpartition('`')[2]}`, or make the role: aws "
+            f"correct `{word}`, or make the role: aws "
             "cloudformation deploy --template-file infrastructure/iam/roles.yaml --stack-name "
             "takeda-roles --capabilities CAPABILITY_NAMED_IAM --parameter-overrides Bucket=…",
         )
@@ -212,7 +212,7 @@ def judged_trust(
             ],
         }
         yield Finding(
-            f"{word}: the role {name} does not trust {service}",
+            f"{where}: `{word}`: the role {name} does not trust {service}",
             "jobs fail before they begin: the service cannot take it up",
             f"aws iam update-assume-role-policy --role-name {name} --policy-document "
             f"'{json.dumps(wanted)}'",
@@ -261,6 +261,7 @@ def role_checkups(
     *,
     about: str,
     arn: str,
+    where: str,
     word: str,
     service: str,
     rights: Once[list[Right]],
@@ -271,7 +272,7 @@ def role_checkups(
     infrastructure/iam."""
     asked = Once(lambda: role_of(cloud, caller, arn))
     there = Checkup(
-        f"{kind} role", about, lambda: judged_trust(asked(), arn, word, service), after=after
+        f"{kind} role", about, lambda: judged_trust(asked(), arn, where, word, service), after=after
     )
 
     def look() -> Iterator[Finding]:
@@ -281,7 +282,7 @@ def role_checkups(
         name = arn.rpartition("/")[2]
         return judged_rights(
             denied,
-            f"{word}: the role {name}",
+            f"{where}: `{word}`: the role {name}",
             "jobs start, and fail where they need it",
             f"infrastructure/iam/policies.py {kind} prints a policy for it; then aws iam "
             f"put-role-policy --role-name {name} --policy-name takeda --policy-document file://policy.json",

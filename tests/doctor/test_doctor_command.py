@@ -91,6 +91,22 @@ def test_used_wrongly(
     assert told.out == ""
 
 
+def test_where_snakemake_is_not_installed(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from snakemake_executor_takeda.doctor import project
+
+    def no_snakemake(argv: object) -> None:
+        raise ModuleNotFoundError("No module named 'snakemake'")
+
+    monkeypatch.setattr(project, "_parsed", no_snakemake)
+    written(here / "p", LOCAL)
+    assert main(["doctor", "--profile", "p"]) == 2
+    assert "pip install snakemake" in capsys.readouterr().err
+    assert main(["doctor"]) == 2
+    assert main(["doctor", "--routing", "p/routing.yaml"]) == 0
+
+
 def test_a_policy_without_aws_asks_nobody(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written(here / "p", LOCAL)
     assert main(["doctor", "--profile", "p"]) == 0

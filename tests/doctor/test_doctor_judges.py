@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,17 @@ def test_room_for_the_largest_job(
     for one in found:
         assert said is not None and said in one.what
         assert fix in one.fix
+
+
+def test_a_job_that_asks_for_all_of_an_instance_gets_what_it_can_give() -> None:
+    whole = largest(mem_mb=16 * 1024 * 2**20 // 10**6)
+    there = [environment(instanceTypes=["m7i.xlarge"])]
+    family = on_batch()
+    (found,) = batch.judged_largest(family, whole, there, "us-east-1")
+    assert "16,384 MiB is all that the largest has, and it gives jobs 15,532 of it" in found.what
+    assert "name these types in the target's `instances`" in found.fix
+    exact = replace(family, instances=("m7i.xlarge",))
+    assert not list(batch.judged_largest(exact, whole, there, "us-east-1"))
 
 
 def test_efa_is_a_need_of_its_own() -> None:
