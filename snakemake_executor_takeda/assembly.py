@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from snakemake_executor_takeda.backends.base import BackendFactory
+    from snakemake_executor_takeda.reporting.costs import Prices
     from snakemake_executor_takeda.routing.policy import Policy
+    from snakemake_executor_takeda.routing.prices import PriceBook
     from snakemake_executor_takeda.settings import ExecutorSettings
 
 BACKENDS_GROUP = "snakemake_executor_takeda.backends"
@@ -78,6 +80,20 @@ def policy_of(
     policy = _policy(settings, factories, queue=old.words.get("queue"))
     filled_in = migrating.filled_in(policy, old, is_own_file=bool(settings.routing))
     return with_prices(filled_in, cache(aws_region))
+
+
+def prices_of(policy: Policy, say: Callable[[str], None]) -> Prices:
+    """What the jobs of a run cost, by the policy and the tables of prices of its targets' Regions."""
+    from snakemake_executor_takeda.reporting.costs import Prices
+    from snakemake_executor_takeda.routing.prices import price_book
+
+    region = cache(aws_region)
+
+    def book_of(target: Target) -> PriceBook | None:
+        here = getattr(target.options, "region", None) or region()
+        return price_book(here) if here else None
+
+    return Prices(policy.market, book_of, say)
 
 
 def policy_facts(settings: ExecutorSettings, policy: Policy, *, has_s3: bool) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import queue
 import sqlite3
 import threading
@@ -30,7 +31,16 @@ from snakemake_executor_takeda.ledger import UNFINISHED, Ledger, last_run, last_
 from snakemake_executor_takeda.open_jobs import OpenJob, OpenJobs
 from snakemake_executor_takeda.opening import Backends
 from snakemake_executor_takeda.outputs import MISSING
+from snakemake_executor_takeda.reporting.costs import Prices, cost_line
 from snakemake_executor_takeda.reporting.failures import failure_text
+from snakemake_executor_takeda.reporting.live import (
+    Live,
+    check_progress,
+    handler_at_terminal,
+    is_wanted,
+)
+from snakemake_executor_takeda.reporting.money import NOTHING, Spend
+from snakemake_executor_takeda.reporting.progress import NO_TARGET, Progress
 from snakemake_executor_takeda.reporting.summary import Summary
 from snakemake_executor_takeda.resuming import ControllerLock, unfinished_run
 from snakemake_executor_takeda.retrying import Resubmit, memory_to_ask, next_step
@@ -97,6 +107,9 @@ class Run:
         self._copy: LedgerCopy | None = None
         self._jobs_need_variables = False
         self._summary = Summary()
+        self._progress = Progress()
+        self._prices = Prices()
+        self._live: Live | None = None
         self._output_check: OutputCheck | None = None
         self._began: float | None = None
         """When its first event was written."""
@@ -181,7 +194,8 @@ class Run:
             _join(thread, CANCEL_GRACE_SECONDS + 2 * CANCEL_TIMEOUT_SECONDS)
         for open_job in self._open.clear():
             if not open_job.has_ended:
-                self.event("cancelled", open_job)
+                spend = self._end_attempt(open_job, "cancelled")
+                self.event("cancelled", open_job, _usd(spend))
 
     def close(self) -> None:
         """Say what was done, and free everything. Safe to call twice."""
@@ -202,9 +216,14 @@ class Run:
         self._outcomes.put(None)
         _join(self._reporter, CANCEL_TIMEOUT_SECONDS)
         try:
+            if self._live:
+                self._live.stop()
             table = self._summary.text()
-            if table:
-                self._logger.info(f"\n{table}\n")
+            cost = cost_line(
+                self._progress.ended(), lambda name: self._prices.source(self._targets[name])
+            )
+            if table or cost:
+                self._logger.info("\n" + "\n".join(filter(None, (table, cost))) + "\n")
         finally:
             self._close_all()
 
@@ -233,6 +252,7 @@ class Run:
             open_job.external_id = accepted.task_external_ids[task.task_id]
             told = {"submission": accepted.external_id, "tasks": count, **accepted.detail}
             self.event("submitted", open_job, told)
+            self._progress.starts(open_job.ready.key, submission.target.name)
 
     def refused(self, submission: Submission, outcome: Outcome) -> None:
         self.record(lambda: self._ledger.refuse(submission, outcome))
@@ -249,6 +269,7 @@ class Run:
         if open_job and not open_job.started:
             open_job.started = True
             self.event("started", open_job, update.detail)
+            self._count_running(open_job)
 
     def waits(self, update: Update) -> None:
         open_job = self._open.of_task(update.task_id)
@@ -270,6 +291,7 @@ class Run:
 
     def place_at(self, open_job: OpenJob, target: Target, reason: str) -> None:
         open_job.placement = self._as_of(open_job.ready.job, Placement(target, (reason,)))
+        self._progress.starts(open_job.ready.key, target.name)
 
     def found_ended(self, outcomes: dict[str, Outcome]) -> None:
         self._settle(outcomes | self._without_outputs(outcomes))
@@ -357,8 +379,9 @@ class Run:
 
     def _note_end(self, open_job: OpenJob, placement: Placement, outcome: Outcome) -> None:
         open_job.has_ended = True
-        self._summary.ended(open_job.ready.job, placement, outcome)
-        known = {"wall_seconds": outcome.wall_seconds, **outcome.detail}
+        spend = self._end_attempt(open_job, "done" if outcome.succeeded else "failed", outcome)
+        self._summary.ended(open_job.ready.job, placement, outcome, spend)
+        known = {"wall_seconds": outcome.wall_seconds, **outcome.detail, **_usd(spend)}
         if outcome.succeeded:
             made = facts.files(jobs.products(open_job.ready.job), self._known_of)
             self.event("succeeded", open_job, {**known, "outputs": made})
@@ -367,6 +390,23 @@ class Run:
             told |= {"log": outcome.log_location}
             told |= {"given_up": open_job.given_up} if open_job.given_up else {}
             self.event("failed", open_job, {**known, **told})
+
+    def _count_running(self, open_job: OpenJob) -> None:
+        if open_job.placement:
+            target, shape = open_job.placement.target, open_job.ready.job.shape
+            hourly = self._prices.per_hour(target, shape)
+            self._progress.runs(open_job.ready.key, target.name, hourly)
+
+    def _end_attempt(self, open_job: OpenJob, how: str, outcome: Outcome | None = None) -> Spend:
+        """Counts it; → what it has cost. Without an outcome it was ended where it was."""
+        key, spend = open_job.ready.key, NOTHING
+        target = open_job.placement.target if open_job.placement else None
+        seconds = self._progress.seconds(key)
+        if target and (outcome or seconds is not None):
+            outcome, shape = outcome or Outcome(), open_job.ready.job.shape
+            spend = self._prices.spend(target, shape, outcome, seconds)
+        self._progress.ends(key, target.name if target else NO_TARGET, how, spend)
+        return spend
 
     def _report(self) -> None:
         """The reporting thread."""
@@ -440,9 +480,11 @@ class Run:
             open_job.given_up = step.reason
             return False
         open_job.history = open_job.history.with_failure(target.name, outcome, open_job.external_id)
+        spend = self._end_attempt(open_job, "interrupted", outcome)
         told = {"kind": outcome.kind, "reason": outcome.reason, "exit_code": outcome.exit_code}
-        self.event("interrupted", open_job, {**told, "log": outcome.log_location})
-        self._summary.sent_again(spec, placement)
+        told |= {"log": outcome.log_location}
+        self.event("interrupted", open_job, {**told, **_usd(spend)})
+        self._summary.sent_again(spec, placement, spend)
         self._logger.info(
             f"takeda: {spec.rule} (job {spec.job_id}): {outcome.kind}: "
             f"{outcome.reason.rstrip('.')}. "
@@ -454,6 +496,7 @@ class Run:
         more: dict[str, Any] = {} if step.mem_mb is None else {"resources": {"mem_mb": step.mem_mb}}
         more["delay_seconds"] = round(step.delay_seconds, 1)
         self.event("resubmitted", open_job, {"reason": reason, **more})
+        self._progress.waits(open_job.ready.key, step.target)
         again = replace(open_job.ready, placement=open_job.placement)
         if step.mem_mb is not None:
             again = _with_memory(again, step.mem_mb)
@@ -502,6 +545,7 @@ class Run:
         if open_job is None:
             return
         open_job.placement = placement
+        self._progress.waits(ready.key, placement.target.name)
         if ready.placement is None:
             told = {
                 "reasons": list(placement.reasons),
@@ -520,6 +564,7 @@ class Run:
             return
         outcome = Outcome(FailureKind.CONFIGURATION, reason=str(error))
         try:
+            self._end_attempt(open_job, "failed", outcome)
             self.event("failed", open_job, {"kind": outcome.kind, "reason": outcome.reason})
             self._report_failure(open_job, outcome)
         except Exception as trouble:  # noqa: BLE001 - one job's trouble must not keep the others
@@ -548,6 +593,8 @@ class Run:
         policy = assembly.policy_of(settings, self._factories, image)
         self._targets = policy.targets
         assembly.check_on_interrupt(settings.on_interrupt)
+        check_progress(settings.progress)
+        self._prices = assembly.prices_of(policy, self.trouble)
         workdir = Path.cwd()
         state = workdir / ".snakemake" / "takeda"
         self._open_copy(state / "ledger.sqlite", snakefile, workdir)
@@ -592,10 +639,26 @@ class Run:
         self._closers.append(gc.unfreeze)
         self._begin_in_ledger(workdir, state_dir, remote_prefix, policy)
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
+        self._start_threads(settings.progress)
+        self._closers.append(one_interrupt(lambda: self._cancelled))
+
+    def _start_threads(self, progress: str) -> None:
         self._reporter.start()
         self._dispatcher.start()
         self._takeover.begin(self._backends)
-        self._closers.append(one_interrupt(lambda: self._cancelled))
+        self._show_progress(progress)
+
+    def _show_progress(self, said: str) -> None:
+        """A table on the terminal, where there is one that wants it."""
+        if not is_wanted(said, self._workflow.output_settings, os.environ):
+            return
+        handler = handler_at_terminal(self._logger.handlers)
+        if handler:
+            self._live = Live(self._progress, handler, self._logger)
+            self._closers.append(self._live.stop)
+            self._live.start()
+        elif said == "live":
+            self.trouble("--takeda-progress live: no table is shown, as stderr is no terminal")
 
     def _unfinished_run(self, ledger: Path, workdir: Path) -> KnownRun | None:
         """The run to go on with, if there is one. One whose jobs its user had begun to end is ended
@@ -735,9 +798,16 @@ class Run:
             "status": state,
             "wall_seconds": round(time.monotonic() - self._began, 1),
             "totals": dict(self._events.counts),
+            **self._spent(),
         }
         self.record(lambda: self._events.write("run_end", NO_JOB, None, None, told))
         self.record(lambda: self._ledger.note_end_of_event_log(self._events.sync()))
+
+    def _spent(self) -> dict[str, Any]:
+        """What the attempts that ended while this controller watched have cost."""
+        total = sum(self._progress.ended().values(), NOTHING)
+        usd = round(total.usd, 6) if total.known else None
+        return {"usd": usd, "without_usd": total.unknown}
 
     def _drop_variables(self) -> None:
         if self._delivery and not self._jobs_need_variables:
@@ -951,6 +1021,11 @@ def _with_memory(ready: Ready, mem_mb: int) -> Ready:
     larger = replace(job, shape=replace(job.shape, mem_mb=mem_mb), resources=resources)
     argv = ready.argv if job.is_group else with_memory(ready.argv, job.rule, mem_mb)
     return replace(ready, job=larger, argv=argv)
+
+
+def _usd(spend: Spend) -> dict[str, float]:
+    """Of one attempt, for its event; nothing where it is not known."""
+    return {"usd": spend.usd} if spend.known else {}
 
 
 def _join(thread: threading.Thread, timeout: float) -> None:

@@ -83,6 +83,12 @@ class ExecutorSettings(ExecutorSettingsBase):
         "same command with --rerun-incomplete goes on with them. Default: cancel.",
         default="cancel",
     )
+    progress: str = _flag(
+        "A table of the jobs by target at the bottom of the terminal: 'auto' where there is a terminal and "
+        "neither CI, --quiet nor --verbose, 'live' wherever there is a terminal, 'none' nowhere. "
+        "Default: auto.",
+        default="auto",
+    )
 
     def __post_init__(self) -> None:
         """A run that was made for the aws-batch plugin, and says no word of this one, shares no files,

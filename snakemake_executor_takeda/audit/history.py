@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from snakemake_executor_takeda.audit.attempts import Sent, decision, sent
+from snakemake_executor_takeda.reporting.money import dollars
 from snakemake_executor_takeda.reporting.summary import duration
 
 Event = Mapping[str, Any]
@@ -129,7 +130,9 @@ def _run_end(event: Event, detail: Event) -> str:
     words = ", ".join(counted) or "no job ended"
     ways = {"cancelled": "is cancelled", "cancelling": "is cancelled in part"}
     how = ways.get(detail.get("status") or "", "ends")
-    return f"it {how} after {duration(detail.get('wall_seconds') or 0)}: {words}"
+    usd = detail.get("usd")
+    cost = "" if usd is None else f"; it cost about {dollars(usd)}"
+    return f"it {how} after {duration(detail.get('wall_seconds') or 0)}: {words}{cost}"
 
 
 def _resumed(event: Event, detail: Event) -> str:
@@ -183,6 +186,8 @@ def _succeeded(event: Event, detail: Event) -> str:
         used.append(f"at most {detail['max_rss_kib'] * _BYTES_PER_KIB / 1e6:,.0f} MB")
     if used:
         parts.append(f"it used {' and '.join(used)}")
+    if detail.get("usd") is not None:
+        parts.append(f"it cost about {dollars(detail['usd'])}")
     if detail.get("outputs"):
         parts.append(f"it made {_files(detail['outputs'])}")
     return "; ".join(parts)
@@ -199,6 +204,8 @@ def _failed(event: Event, detail: Event) -> str:
     who = f" ({external_id})" if external_id else ""
     exit_code = "" if code is None else f", exit code {code}"
     parts = [f"failed{on}{who}{_after(detail)}, {_kind(detail)}{exit_code}: {detail.get('reason')}"]
+    if detail.get("usd") is not None:
+        parts.append(f"it cost about {dollars(detail['usd'])}")
     if detail.get("log"):
         parts.append(f"its log: {detail['log']}")
     if decided := decision(event):

@@ -7,25 +7,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from snakemake_executor_takeda.planning.plan import HERE, Plan, Row
+from snakemake_executor_takeda.reporting.money import UNKNOWN, dollars
 from snakemake_executor_takeda.reporting.summary import duration
 from snakemake_executor_takeda.routing.policy import HEALTHOMICS
 
 if TYPE_CHECKING:
     from snakemake_executor_takeda.planning.building import Planning
 
-UNKNOWN = "?"
+__all__ = ["dollars", "place", "reasons", "size", "span", "time_of", "totals"]
+
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-
-
-def dollars(usd: float | None) -> str:
-    """`$0.0042`, `$1.20`, `$12,345`; `?` for what is not known."""
-    if usd is None:
-        return UNKNOWN
-    if usd == 0:
-        return "$0"
-    if usd < 0.01:
-        return f"${usd:.4f}" if usd >= 0.0001 else "<$0.0001"
-    return f"${usd:,.2f}" if usd < 1000 else f"${usd:,.0f}"
 
 
 def time_of(seconds: float | None, basis: str = "history") -> str:

@@ -1,4 +1,4 @@
-"""The table at the end of a run: rule, jobs, target, why, wall time."""
+"""The table at the end of a run: rule, jobs, target, why, wall time, cost."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from snakemake_executor_takeda.reporting.efficiency import Efficiency
+from snakemake_executor_takeda.reporting.money import NOTHING, Spend
 from snakemake_executor_takeda.values import JobSpec, Outcome, Placement
 
 
@@ -19,6 +20,7 @@ class _Row:
     seconds: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     efficiency: Efficiency = field(default_factory=Efficiency)
+    spend: Spend = NOTHING
 
 
 class Summary:
@@ -28,19 +30,24 @@ class Summary:
         self._lock = threading.Lock()
         self._rows: dict[tuple[str, str], _Row] = {}
 
-    def ended(self, job: JobSpec, placement: Placement, outcome: Outcome) -> None:
+    def ended(
+        self, job: JobSpec, placement: Placement, outcome: Outcome, spend: Spend = NOTHING
+    ) -> None:
         with self._lock:
             row = self._rows.setdefault((job.rule, placement.target.name), _Row())
             row.jobs += 1
             row.failed += not outcome.succeeded
+            row.spend += spend
             row.reasons["; ".join(placement.reasons)] += 1
             if outcome.wall_seconds is not None:
                 row.seconds.append(outcome.wall_seconds)
             row.efficiency.add(job.shape, outcome)
 
-    def sent_again(self, job: JobSpec, placement: Placement) -> None:
+    def sent_again(self, job: JobSpec, placement: Placement, spend: Spend = NOTHING) -> None:
         with self._lock:
-            self._rows.setdefault((job.rule, placement.target.name), _Row()).again += 1
+            row = self._rows.setdefault((job.rule, placement.target.name), _Row())
+            row.again += 1
+            row.spend += spend
 
     def text(self, width: int = 110) -> str:
         """The table as text, empty where no job ended."""
@@ -57,12 +64,16 @@ class Summary:
         table.add_column("target")
         table.add_column("why")
         table.add_column("wall time, total (longest)", justify="right")
+        has_cost = any(row.spend.known for row in self._rows.values())
+        if has_cost:
+            table.add_column("cost", justify="right", no_wrap=True)
         for (rule, target), row in self._rows.items():
             notes = [f"{row.failed} failed"] * bool(row.failed) + [
                 f"{row.again} sent again"
             ] * bool(row.again)
             jobs = f"{row.jobs}" + (f" ({', '.join(notes)})" if notes else "")
-            cells = (rule, jobs, target, _most(row.reasons), _wall(row.seconds))
+            cells = [rule, jobs, target, _most(row.reasons), _wall(row.seconds)]
+            cells += [str(row.spend)] * has_cost
             table.add_row(*map(Text, cells))
         stream = io.StringIO()
         # Names and reasons are the user's text: a bracket in them is no markup.

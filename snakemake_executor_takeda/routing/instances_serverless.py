@@ -23,8 +23,9 @@ FARGATE_MEM_MIB: Mapping[int, tuple[int, ...]] = {
 """Legal memory by vCPU, by the model of Batch's API; the fractions of a vCPU are left out, as a rule asks
 for whole threads."""
 
+FARGATE_MIN_SECONDS = 60
 OMICS_MIN_SECONDS = 60
-"""A task of HealthOmics is paid for at least this long."""
+"""A task of either is paid for at least this long."""
 STATIC, DYNAMIC = "STATIC", "DYNAMIC"
 """Kinds of run storage of HealthOmics."""
 STATIC_STORAGE_GIB = 1200

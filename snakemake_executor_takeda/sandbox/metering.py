@@ -18,6 +18,7 @@ from typing import Any
 
 from snakemake_executor_takeda.routing.instances_packing import Need, fits
 from snakemake_executor_takeda.routing.instances_serverless import (
+    FARGATE_MIN_SECONDS,
     OMICS_MIN_SECONDS,
     STATIC_STORAGE_GIB,
     fargate_fit,
@@ -29,7 +30,6 @@ from snakemake_executor_takeda.sandbox.executions import slurm_lines
 
 SLURM_NODE = "c6i.large"
 """What a node of the sandbox's Slurm counts as."""
-FARGATE_MIN_SECONDS = 60
 _BATCH = """
 select e.job_id, e.started_at / 1000.0, e.ended_at / 1000.0, j.spec
 from batch_executions e
