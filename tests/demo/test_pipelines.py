@@ -12,9 +12,10 @@ import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
+import boto3
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PIPELINES = ("germline-calling", "rnaseq", "virtual-screen")
@@ -62,13 +63,17 @@ def run(folder: Path, environment: dict[str, str], *words: str | Path) -> str:
         capture_output=True,
         check=False,
     )
-    logs = "".join(path.read_text() for path in folder.glob("logs/**/*.log")) if done.returncode else ""
+    logs = (
+        "".join(path.read_text() for path in folder.glob("logs/**/*.log"))
+        if done.returncode
+        else ""
+    )
     assert done.returncode == 0, f"{done.stderr[-4000:]}\n{logs[-4000:]}"
     return done.stderr
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with (gzip.open(path, "rt") if path.suffix == ".gz" else path.open()) as lines:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
         return list(csv.DictReader(lines, delimiter="\t"))
 
 
@@ -95,7 +100,9 @@ def test_genes_are_compared_by_their_counts() -> None:
     gene, _, change, p_value, rate = found[0]
     assert gene == "up" and 2.5 < change < 4 and p_value < rate < 0.001
     assert all(one[4] > 0.1 for one in found[1:]), "a library twice as large is no difference"
-    assert diffexp.adjusted([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    assert diffexp.adjusted([0.01, 0.04, 0.03, 0.5]) == pytest.approx(
+        [0.04, 0.16 / 3, 0.16 / 3, 0.5]
+    )
 
 
 def test_splice_sites_are_between_the_exons_of_a_transcript() -> None:
@@ -116,14 +123,25 @@ def test_a_library_has_no_ligand_twice_and_says_when_it_is_too_small(tmp_path: P
 def test_the_ligand_of_a_complex_keeps_the_shape_of_its_pose() -> None:
     complex_ = script("virtual-screen", "complex")
     line = "ATOM  {:5d}  C   UNL     1    {:8.3f}{:8.3f}{:8.3f}  0.00  0.00    {:+6.3f} {:<2}"
-    pose = [(0, 0, 0, 0.1, "C"), (1.5, 0, 0, 0.1, "A"), (1.5, 1.4, 0, -0.3, "OA"), (2.4, 1.7, 0, 0.2, "HD")]
-    atoms = complex_.read_pose("\n".join(line.format(n, *one) for n, one in enumerate(pose, start=1)))
+    pose = [
+        (0, 0, 0, 0.1, "C"),
+        (1.5, 0, 0, 0.1, "A"),
+        (1.5, 1.4, 0, -0.3, "OA"),
+        (2.4, 1.7, 0, 0.2, "HD"),
+    ]
+    atoms = complex_.read_pose(
+        "\n".join(line.format(n, *one) for n, one in enumerate(pose, start=1))
+    )
     assert [one.element for one in atoms] == ["C", "C", "O", "H"]
     pairs = complex_.bonds(atoms)
     assert pairs == [(0, 1), (1, 2), (2, 3)]
     assert sorted(complex_.angles(pairs)) == [(0, 1, 2), (1, 2, 3)]
     assert complex_.degrees(atoms, 0, 1, 2) == pytest.approx(90)
-    charges = [float(one.split()[6]) for one in complex_.molecule(atoms).split("[ bonds ]")[0].splitlines() if "lig_" in one]
+    charges = [
+        float(one.split()[6])
+        for one in complex_.molecule(atoms).split("[ bonds ]")[0].splitlines()
+        if "lig_" in one
+    ]
     assert sum(charges) == pytest.approx(0, abs=1e-4)
 
 
@@ -172,8 +190,15 @@ def judge_rnaseq(table: Path) -> None:
 
 @pytest.fixture(scope="module")
 def rnaseq(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """Where a plain run has been."""
+    """Where a plain run has been, with one sample of each condition."""
     folder = copied("rnaseq", tmp_path_factory.mktemp("plain"))
+    for sheet in ("samples", "units"):
+        path = folder / "config" / f"{sheet}.tsv"
+        kept = [line for line in path.read_text().splitlines() if line[0] not in "BD"]
+        path.write_text("\n".join(kept) + "\n")
+    subprocess.run(["git", "add", "config"], cwd=folder, check=True)
+    snapshot = folder.with_name("as-it-is")
+    shutil.copytree(folder, snapshot)
     run(folder, environment, "snakemake", "-c2", "--quiet", "all")
     return folder
 
@@ -186,3 +211,37 @@ def test_rnaseq_finds_the_genes_that_differ(rnaseq: Path) -> None:
     judge_rnaseq(rnaseq / "results" / RESULTS[1])
     for row in rows(rnaseq / "results/qc/summary.tsv"):
         assert int(row["given"]) == 420 and int(row["counted"]) > 400
+
+
+@pytest.mark.sandbox
+def test_rnaseq_on_the_sandbox_gives_what_the_plain_run_gives(
+    rnaseq: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    sandbox_env: dict[str, str],
+) -> None:
+    """Staged from beside the Snakefile, in the groups that its README suggests."""
+    folder = rnaseq.with_name("as-it-is")
+    page = (ROOT / "workflows/rnaseq/README.md").read_text().partition("```yaml\n")[2]
+    groups = yaml.safe_load(page.partition("```")[0])["groups"]
+    flags = [
+        *("--profile", str(ROOT / "profiles" / "sandbox")),
+        *("--default-storage-prefix", f"s3://takeda-sandbox/{tmp_path.name}"),
+    ]
+    env = environment | sandbox_env
+    run(folder, env, "snakemake_executor_takeda.cli.__init__", "stage", *flags)
+    run(
+        folder, env, "snakemake", f"results/{RESULTS[1]}", *flags,
+        "--takeda-poll-seconds", "0.5", "--max-threads", "2",
+        "--groups", *(f"{rule}={group}" for rule, group in groups.items()),
+    )  # fmt: skip
+
+    lines = (folder / ".snakemake/takeda/events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    ended = Counter(one["rule"] for one in events if one["event"] == "succeeded")
+    assert ended == {"reference": 2, "unit": 2, "end": 1}
+    bucket = boto3.client("s3")
+    for name in RESULTS[:2]:
+        key = f"{tmp_path.name}/results/{name}"
+        found = bucket.get_object(Bucket="takeda-sandbox", Key=key)["Body"].read()
+        assert found == (rnaseq / "results" / name).read_bytes(), name

@@ -136,8 +136,7 @@ def test_what_a_readme_sets_for_production_is_taken(
         return  # `call_variants` comes after the checkpoint
     shapes = {row.rule: row.shapes[0] for row in planning.plan.rows}
     if pipeline == "rnaseq":
-        assert shapes["hisat2_index"].startswith("8 CPUs, 200,000 MB")
-        assert targets(planning)["hisat2_index"] == "batch-od"
+        assert shapes["reference"].startswith("8 CPUs, 24,000 MB")
         assert shapes["unit"].startswith("16 CPUs")
     else:
         assert shapes["md_production"].startswith("2 nodes, 384 ×")

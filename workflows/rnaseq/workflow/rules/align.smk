@@ -15,7 +15,7 @@ rule hisat2_align:
         "../envs/hisat2.yaml"
     threads: 12
     resources:
-        mem_mb=twice_each_time(14000),
+        mem_mb=twice_each_time(8000),
         runtime=240,
     shell:
         "(hisat2 -p {threads} -x {params.prefix} {params.extra} "

@@ -44,7 +44,7 @@ rule hisat2_index:
         "../envs/hisat2.yaml"
     threads: 8
     resources:
-        mem_mb=32000,
+        mem_mb=12000,
         runtime=180,
     shell:
         "hisat2-build -p {threads} {input} {params.prefix} > {log} 2>&1"
