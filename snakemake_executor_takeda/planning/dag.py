@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -101,7 +102,14 @@ def with_dag(
         _replaced(cli, "create_output_settings", output_settings),
         _replaced(Workflow, "execute", execute),
     ):
-        cli.args_to_api(args, parser)
+        try:
+            cli.args_to_api(args, parser)
+        except Exception as error:
+            # Snakemake (9.27) may stumble over a mistake that it is about to show.
+            shown = traceback.format_exception_only(error.__context__ or error)
+            raise TakedaError(
+                f"Snakemake cannot read this pipeline: {' '.join(shown).strip()}"
+            ) from error
     if errors:
         raise errors[0]
     if not found:
