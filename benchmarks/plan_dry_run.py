@@ -1,4 +1,4 @@
-"""`takeda plan` beside Snakemake's own dry run: CPU seconds of each, in turn, and their ratio.
+"""`takeda plan` beside Snakemake's own dry run: CPU seconds of each, in turn, and their ratios.
 
 python benchmarks/plan_dry_run.py [--jobs 10000] [--repetitions 3]
 """
@@ -37,9 +37,12 @@ routes:
   - {when: {runtime: ">720"}, to: od}
 default: spot
 """
+SNAKEMAKE = ["-m", "snakemake", "--dry-run", "--cores", "1"]
+TAKEDA = ["-c", "from snakemake_executor_takeda.cli import main; raise SystemExit(main())"]
 COMMANDS = {
-    "dry run": ["-m", "snakemake", "--dry-run", "--quiet", "--cores", "1"],
-    "plan": ["-m", "snakemake_executor_takeda.cli", "plan", "--takeda-routing", "routing.yaml"],
+    "dry run": SNAKEMAKE,
+    "quiet dry run": [*SNAKEMAKE, "--quiet"],
+    "plan": [*TAKEDA, "plan", "--takeda-routing", "routing.yaml"],
 }
 
 
@@ -56,12 +59,13 @@ def main() -> None:
             for name, words in COMMANDS.items():
                 seconds = _cpu_seconds(words, folder)
                 cpu[name].append(seconds)
-                print(f"{number + 1}  {name:8} {seconds:6.1f} s", flush=True)
-    plan, dry_run = median(cpu["plan"]), median(cpu["dry run"])
-    print(
-        f"{args.jobs:,} jobs, CPU seconds, medians: plan {plan:.1f}, dry run {dry_run:.1f}: "
-        f"{plan / dry_run:.2f} of it"
-    )
+                print(f"{number + 1}  {name:13} {seconds:6.1f} s", flush=True)
+    plan = median(cpu.pop("plan"))
+    for name, seconds in cpu.items():
+        print(
+            f"{args.jobs:,} jobs, CPU seconds, medians: plan {plan:.1f}, {name} {median(seconds):.1f}: "
+            f"{plan / median(seconds):.2f} of it"
+        )
 
 
 def _cpu_seconds(words: list[str], folder: str) -> float:
