@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -83,10 +84,10 @@ def with_dag(
             return
         with _taking_local_inputs_as_uploaded(dag, offline=offline):
             _build(workflow)
-        try:
-            found.append(look(dag))
-        except Exception as error:  # noqa: BLE001 - Snakemake would show it as a mistake of the pipeline
-            errors.append(error)
+            try:
+                found.append(look(dag))
+            except Exception as error:  # noqa: BLE001 - Snakemake would show it as the pipeline's mistake
+                errors.append(error)
 
     def output_settings(*told: Any) -> Any:
         settings = make_settings(*told)
@@ -188,10 +189,17 @@ def _taking_local_inputs_as_uploaded(dag: Dag, *, offline: bool) -> Iterator[Non
         if not offline:
             await look_around(file)
 
-    look_around = _IOFile.inventory
+    async def size(file: Any) -> int:
+        if offline and file.is_storage and file not in workflow.iocache.size:
+            # Snakemake takes what is reckoned with it as not known yet, and looks for the file's name.
+            raise FileNotFoundError(errno.ENOENT, "not looked for in S3", str(file))
+        return int(await size_in_storage(file))
+
+    look_around, size_in_storage = _IOFile.inventory, _IOFile.size
     with (
         _replaced(_IOFile, "exists_in_storage", exists_in_storage),
         _replaced(_IOFile, "inventory", inventory),
+        _replaced(_IOFile, "size", size),
     ):
         yield
 

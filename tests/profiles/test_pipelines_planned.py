@@ -1,9 +1,8 @@
-"""The demo and the three pipelines, planned under each profile. Their S3 is an empty bucket; nothing asks it."""
+"""The demo and the three pipelines, planned under each profile, without an account."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,19 +33,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    import snakemake_storage_plugin_s3 as s3
-
+def account(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in REQUIRED.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(s3.StorageObject, "bucket_exists", lambda self: False)
-    monkeypatch.setattr(s3.StorageObject, "exists", lambda self: False)
-    yield
 
 
 def planned(folder: Path, monkeypatch: pytest.MonkeyPatch, profile: str, *words: str) -> Planning:
     monkeypatch.chdir(folder)
-    return plan_of(["--profile", str(ROOT / "profiles" / profile), *words])
+    return plan_of(["--profile", str(ROOT / "profiles" / profile), *words], offline=True)
 
 
 def targets(planning: Planning) -> dict[str, str | None]:
@@ -127,16 +121,16 @@ def test_what_a_readme_sets_for_production_is_taken(
     config = yaml.safe_load((hybrid / "config.yaml").read_text()) | refined
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     monkeypatch.chdir(folders / pipeline)
-    planning = plan_of(["--profile", str(tmp_path)])
+    planning = plan_of(["--profile", str(tmp_path)], offline=True)
     assert not planning.plan.refused
     names = {word for row in planning.plan.rows for word in row.rule.split(", ")}
     groups = refined.get("groups", {})
     assert set(groups.values()) <= names
     if pipeline == "germline-calling":
         return  # `call_variants` comes after the checkpoint
-    shapes = {row.rule: row.shapes[0] for row in planning.plan.rows}
+    shapes = {row.rule: " / ".join(row.shapes) for row in planning.plan.rows}
     if pipeline == "rnaseq":
-        assert shapes["reference"].startswith("8 CPUs, 24,000 MB")
+        assert "8 CPUs, 24,000 MB" in shapes["reference"]
         assert shapes["unit"].startswith("16 CPUs")
     else:
         assert shapes["md_production"].startswith("2 nodes, 384 ×")
