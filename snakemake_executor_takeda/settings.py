@@ -8,6 +8,8 @@ from typing import Any, Optional
 
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
+from snakemake_executor_takeda.regions import heed_aws_region
+
 common_settings = CommonSettings(
     non_local_exec=True,
     # The profile decides (docs/storage.md); the plugin checks at start and says what is missing.
@@ -93,6 +95,7 @@ class ExecutorSettings(ExecutorSettingsBase):
     def __post_init__(self) -> None:
         """A run that was made for the aws-batch plugin, and says no word of this one, shares no files,
         as that plugin implied. Snakemake asks `common_settings` after it has read the flags."""
+        heed_aws_region()
         targets = (
             *(self.routing, self.batch_queue, self.slurm_partition),
             *(self.omics_role_arn, self.omics_output_uri),

@@ -24,6 +24,7 @@ from snakemake_executor_takeda.cli import (
     why,
 )
 from snakemake_executor_takeda.cli.terminal import Parser, quiet_where_nobody_reads
+from snakemake_executor_takeda.regions import heed_aws_region
 from snakemake_executor_takeda.values import TakedaError
 
 _COMMANDS = (
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `register` set its function as `run(args) -> exit status`, and `takes_snakemakes`
     where the arguments that it does not know are Snakemake's."""
+    heed_aws_region()
     with quiet_where_nobody_reads():
         parser = build_parser()
         args, others = parser.parse_known_args(argv)

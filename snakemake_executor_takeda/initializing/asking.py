@@ -138,7 +138,8 @@ def _of_containers(answers: Answers, found: Found) -> None:
         answers.take("image", needed=False)
     if not values.get("image"):
         answers.notes.append(
-            "no image is named, and AWS needs one: --image, or `image` of the Batch targets in routing.yaml"
+            "no image is named, and outside the sandbox Batch needs one: --image, or `image` of its targets "
+            "in routing.yaml"
         )
     for name in ("job_role", "execution_role"):
         if name not in values and (role := _only(_own(found.of(name)))):
