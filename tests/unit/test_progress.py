@@ -5,6 +5,7 @@ import os
 import pty
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from snakemake_executor_takeda.reporting.money import NOTHING, Spend
 from snakemake_executor_takeda.reporting.progress import Progress, Row
 from snakemake_executor_takeda.routing.market_prices import PriceMarket
 from snakemake_executor_takeda.routing.prices import price_book
+from snakemake_executor_takeda.settings import ExecutorSettings
 from snakemake_executor_takeda.values import FailureKind, Outcome, Shape, TakedaError, Target
 
 NOW = [0.0]
@@ -384,3 +386,26 @@ def test_its_thread_draws_what_changes(terminal, progress, monkeypatch):
     terminal.live.stop()
     terminal.live._thread.join(30)
     assert not terminal.live._thread.is_alive()
+
+
+# The page.
+
+PAGE = (Path(__file__).parents[2] / "docs/progress.md").read_text()
+
+
+def test_the_page_shows_what_is_shown():
+    rows = [
+        Row("batch-spot", 40, 112, 96, 862, 1, 7, Spend(12.31, 960, 3)),
+        Row("hpc", 0, 1, 2, 3, 0, 0, Spend(4.08, 5)),
+        Row("omics", running=1, spend=Spend(0, 0, 1)),
+    ]
+    assert "\n".join(live.table(rows, 100, 40)) in PAGE
+    spends = {"batch-spot": Spend(12.31, 960, 2), "hpc": Spend(4.08, 5), "omics": Spend(0, 0, 1)}
+    assert cost_line(spends, lambda target: "the price table of 2026-07-14") in PAGE
+
+
+def test_the_page_has_every_choice_and_column():
+    for word in (*live.CHOICES, *live.COLUMNS):
+        assert f"`{word}`" in PAGE
+    assert f"`{ExecutorSettings().progress}` (default)" in PAGE
+    assert ExecutorSettings().progress in live.CHOICES
