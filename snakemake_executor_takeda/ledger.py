@@ -103,6 +103,8 @@ _ADDED_LATER = {
 UNFINISHED = ("running", "cancelling", "detached")
 """States of a run that the next controller goes on with, or ends."""
 OPEN_STATES = ("intent", "accepted")
+RESUMED = "resumed"
+"""In a run's facts: a later controller has gone on with it."""
 
 
 @dataclass(frozen=True)
@@ -526,9 +528,12 @@ class LastSent:
     """Whether its end is not written down."""
 
 
-def last_sent(path: Path, run_id: str) -> dict[str, LastSent]:
-    """What a run has sent last for each job, also in a group, by the identity of that; read only. Raises
+def sent_unseen(path: Path) -> dict[str, LastSent]:
+    """What was sent last for each job, also in a group, by its identity, where a run of which a controller
+    did not end by itself has sent it, too: Snakemake may not have heard of its end. Read only. Raises
     TakedaError where the file is damaged or of a later version."""
+    if not path.exists():
+        return {}
     with readable_damage(path), closing(read_only(path)) as db:
         check_version(db, path)
         # Of an older version of the ledger nothing is known here.
@@ -536,17 +541,25 @@ def last_sent(path: Path, run_id: str) -> dict[str, LastSent]:
             "select 1 from pragma_table_info('task') where name = 'members'"
         ).fetchone():
             return {}
-        rows = db.execute(
-            "select t.identity, t.fingerprint, t.members, t.state from submission s join task t "
-            "using (submission_id) where s.run_id = ? and t.identity is not null "
-            "and t.fingerprint is not null order by s.rowid",
-            (run_id,),
+        runs = db.execute(
+            "select run_id from run where state <> 'ended' or json_extract(policy, ?) is not null",
+            (f"$.{RESUMED}",),
         )
-        return {
-            part: LastSent(of_part, state in OPEN_STATES)
-            for one, print_, members, state in rows
-            for part, of_part in (json.loads(members) if members else [(one, print_)])
-        }
+        torn = {run_id for (run_id,) in runs}
+        if not torn:
+            return {}
+        rows = db.execute(
+            "select s.run_id, t.identity, t.fingerprint, t.members, t.state from submission s join "
+            "task t using (submission_id) where t.identity is not null and t.fingerprint is not null "
+            "order by s.rowid"
+        )
+        found, is_torn = {}, set()
+        for run_id, one, fingerprint, members, state in rows:
+            for part, of_part in json.loads(members) if members else [(one, fingerprint)]:
+                found[part] = LastSent(of_part, state in OPEN_STATES)
+                if run_id in torn:
+                    is_torn.add(part)
+    return {part: last for part, last in found.items() if part in is_torn}
 
 
 def _asked(job: JobSpec) -> str:

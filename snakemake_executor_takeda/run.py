@@ -27,7 +27,7 @@ from snakemake_executor_takeda.dispatching import Dispatcher, Ready
 from snakemake_executor_takeda.events import NO_JOB, EventLog, about
 from snakemake_executor_takeda.fingerprints import Fingerprints
 from snakemake_executor_takeda.interrupts import one_interrupt
-from snakemake_executor_takeda.ledger import UNFINISHED, Ledger, last_run, last_sent
+from snakemake_executor_takeda.ledger import RESUMED, UNFINISHED, Ledger, sent_unseen
 from snakemake_executor_takeda.open_jobs import OpenJob, OpenJobs
 from snakemake_executor_takeda.opening import Backends
 from snakemake_executor_takeda.outputs import MISSING
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 
 CANCEL_TIMEOUT_SECONDS = 60
 CANCEL_GRACE_SECONDS = 3
+NOT_LEFT = "it ended well, but did not leave"
 
 
 class Run:
@@ -282,7 +283,7 @@ class Run:
         outcomes |= self._without_outputs(outcomes)
         self.record(lambda: self._ledger.end(outcomes))
         self._takeover.keep_for_later(outcomes)
-        self._settle(outcomes)
+        self._settle(self._without_removed(outcomes))
 
     def trouble(self, message: str) -> None:
         self._logger.warning(f"takeda: {message}")
@@ -294,7 +295,7 @@ class Run:
         self._progress.starts(open_job.ready.key, target.name)
 
     def found_ended(self, outcomes: dict[str, Outcome]) -> None:
-        self._settle(outcomes | self._without_outputs(outcomes))
+        self._settle(self._without_removed(outcomes | self._without_outputs(outcomes)))
 
     def found_done(self, open_job: OpenJob, outcome: Outcome) -> None:
         assert open_job.placement is not None
@@ -348,7 +349,7 @@ class Run:
                 failures[task_id] = replace(
                     outcomes[task_id],
                     kind=FailureKind.USER,
-                    reason=f"it ended well, but did not leave {', '.join(absent)}",
+                    reason=f"{NOT_LEFT} {', '.join(absent)}",
                     advice="look in the job's log whether the command writes exactly these outputs",
                 )
             else:
@@ -359,6 +360,41 @@ class Run:
                     outcomes[task_id], kind=FailureKind.LOST, reason=reason, permanent=True
                 )
         return failures
+
+    def _without_removed(self, outcomes: dict[str, Outcome]) -> dict[str, Outcome]:
+        """Those left when jobs of an earlier controller that ended well, and whose outputs somebody has
+        removed since, are sent anew."""
+        left = dict(outcomes)
+        for task_id, outcome in outcomes.items():
+            open_job = self._open.of_task(task_id)
+            if open_job is None or not self._takeover.has_inherited(task_id):
+                continue
+            if not (
+                outcome.reason.startswith(NOT_LEFT) or self._lacks_local_outputs(open_job, outcome)
+            ):
+                continue
+            del left[task_id]
+            self._open.unlink([task_id])
+            spec = open_job.ready.job
+            why = "its outputs are gone, of which an earlier controller of this run had it made"
+            self.say(f"{spec.rule} (job {spec.job_id}) is made again: {why}")
+            open_job.placement = None
+            open_job.external_id, open_job.started = None, False
+            self.event("resubmitted", open_job, {"reason": why})
+            self.send([open_job])
+        return left
+
+    def _lacks_local_outputs(self, open_job: OpenJob, outcome: Outcome) -> bool:
+        """Of a success, on a shared file system, which may be some seconds late."""
+        if not outcome.succeeded or self._output_check:
+            return False
+        made = [Path(file.path) for file in jobs.products(open_job.ready.job)]
+        deadline = time.monotonic() + self._workflow.execution_settings.latency_wait
+        while not all(map(os.path.lexists, made)):
+            if time.monotonic() > deadline:
+                return True
+            time.sleep(0.2)
+        return False
 
     def _settle(self, outcomes: Mapping[str, Outcome]) -> None:
         """Send again what may be, and write down what has ended; leave the reports to another thread.
@@ -637,7 +673,7 @@ class Run:
         # through them again and again, which costs a long run a tenth of its CPU time.
         gc.freeze()
         self._closers.append(gc.unfreeze)
-        self._begin_in_ledger(workdir, state_dir, remote_prefix, policy)
+        self._begin_in_ledger(workdir, state_dir, remote_prefix, policy, is_resumed=bool(known))
         self._write_start(snakefile, commit(), policy, is_resumed=bool(known))
         self._start_threads(settings.progress)
         self._closers.append(one_interrupt(lambda: self._cancelled))
@@ -688,14 +724,18 @@ class Run:
         return None
 
     def _look_at_what_is_left(self, ledger: Path) -> None:
-        """By a run that did not end by itself, whether it is gone on with or not."""
-        last = last_run(ledger)
-        if last and last.state != "ended":
-            sent = last_sent(ledger, last.run_id)
+        """By runs that did not end by themselves, whether they are gone on with or were."""
+        if sent := sent_unseen(ledger):
             jobs.look_at_what_is_left(self._workflow, sent, self._fingerprints, self.say)
 
     def _begin_in_ledger(
-        self, workdir: Path, state_dir: Path, remote_prefix: str | None, policy: Policy
+        self,
+        workdir: Path,
+        state_dir: Path,
+        remote_prefix: str | None,
+        policy: Policy,
+        *,
+        is_resumed: bool,
     ) -> None:
         """From now on this process and this directory have the run, everywhere that it is written."""
         if self._ownership:
@@ -707,6 +747,8 @@ class Run:
         )
         if self._copy:
             facts_of_policy["ledger_copy"] = self._copy.prefix
+        if is_resumed:
+            facts_of_policy[RESUMED] = "yes"
         self._ledger.begin(workdir, state_dir, remote_prefix, facts_of_policy)
         if self._copy:
             self._copy.begin(self._context.run_id)

@@ -150,6 +150,10 @@ class Takeover:
             external_id = ids.get(one.task.task_id)
             self._run.found_unclaimed(one.task, external_id, one.outcome, is_absent=one.is_absent)
 
+    def has_inherited(self, task_id: str) -> bool:
+        """Whether an earlier controller has sent it."""
+        return bool(self._memory.tasks([task_id]))
+
     def _undecided(self) -> bool:
         if self._backends is None:
             return False

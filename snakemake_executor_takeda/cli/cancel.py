@@ -71,10 +71,10 @@ def _run_cancel(args: argparse.Namespace) -> int:
         args.yes = True
         known = _ended_by_controller(directory, known)
         if not known.is_unfinished:
-            _say_nothing_to_do(args, known)
+            _say_state(args, known, "its controller has ended its jobs, and itself")
             return 0
     if not known.is_unfinished:
-        _say_nothing_to_do(args, known)
+        _say_state(args, known, f"there is nothing to end ({STATE})")
         return 0
     ended = _end(args, directory, known)
     if ended is None:
@@ -205,11 +205,11 @@ def _to_start_anew(directory: Path) -> str:
     return f"To start anew, say the same snakemake command with --rerun-incomplete{before}"
 
 
-def _say_nothing_to_do(args: argparse.Namespace, known: KnownRun) -> None:
+def _say_state(args: argparse.Namespace, known: KnownRun, why: str) -> None:
     if args.json:
         print(json.dumps({"run_id": known.run_id, "state": known.state}, indent=2))
     else:
-        print(f"run {known.run_id} is {known.state}: there is nothing to end ({STATE})")
+        print(f"run {known.run_id} is {known.state}: {why}")
 
 
 def _jobs(count: int) -> str:

@@ -66,3 +66,40 @@ def test_what_ended_unseen_is_made_again_where_its_rule_was_edited(project):
     assert done.returncode == 0, done.stderr
     assert begun(project) == ["kept", "other", "script", "script", "shell", "shell"]
     assert len(tasks(project)) == 6
+
+
+@pytest.mark.parametrize("first", [("script.out",), ("--rerun-triggers", "mtime")])
+def test_an_edit_is_seen_by_a_later_start_than_the_first(project, first):
+    project.write("routing.yaml", POLICY)
+    project.write("Snakefile", SNAKEFILE)
+    project.write("script.sh", SCRIPT)
+    KilledRun(project).kill_when(lambda: len(begun(project)) == 3, "all begin")
+    project.write("Snakefile", SNAKEFILE.replace("old", "new"))
+    (project.path / "go").touch()
+    exits = ".snakemake/takeda/runs/*/exits/*.json"
+    wait_until(lambda: len(list(project.path.glob(exits))) == 3, "all end")
+
+    # It has nothing to do with the rule that was edited, or is told not to look.
+    again(project, *first).ends_well()
+    assert (project.path / "shell.out").read_text() == "old\n"
+    done = project.run()
+    assert done.returncode == 0, done.stderr
+    assert (project.path / "shell.out").read_text() == "new\n"
+    assert begun(project) == ["kept", "script", "shell", "shell"], "what was not edited is left"
+    assert "Nothing to be done" in project.run().stderr
+
+
+def test_what_was_removed_by_hand_meanwhile_is_made_again(project):
+    project.write("routing.yaml", POLICY)
+    project.write("Snakefile", SNAKEFILE)
+    project.write("script.sh", SCRIPT)
+    KilledRun(project).kill_when(lambda: len(begun(project)) == 3, "all begin")
+    (project.path / "go").touch()
+    exits = ".snakemake/takeda/runs/*/exits/*.json"
+    wait_until(lambda: len(list(project.path.glob(exits))) == 3, "all end")
+    (project.path / "kept.out").unlink()
+
+    log = again(project, "--latency-wait", "1").ends_well()
+    assert "kept (job" in log and "its outputs are gone" in log
+    assert (project.path / "kept.out").exists()
+    assert begun(project) == ["kept", "kept", "script", "shell"]

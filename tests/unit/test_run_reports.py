@@ -73,7 +73,9 @@ def run(monkeypatch):
     one = Run(Executor())
     one._ledger = one._events = Silent()
     one._summary = Summary()
-    one._takeover = SimpleNamespace(keep_for_later=lambda outcomes: None)
+    one._takeover = SimpleNamespace(
+        keep_for_later=lambda outcomes: None, has_inherited=lambda task_id: False
+    )
     one._fallback_of = lambda spec, target: None
     one._targets = {"t": TARGET, "od": Target("od", "fake")}
     one.sent = []
