@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("profiles/takeda")
 _SHOWN = 8
-"""Candidates that a question lists."""
+"""Candidates that are listed; any other may be typed."""
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -131,9 +131,11 @@ def _check(files: Mapping[str, str]) -> None:
 
 def _say_found(found: Found) -> None:
     for name, candidates in found.by_slot.items():
-        for one in candidates:
+        for one in candidates[:_SHOWN]:
             about = f" ({one.about})" if one.about else ""
             print(f"found: {SLOTS[name].what}: {one.value}{about}", file=sys.stderr)
+        if len(candidates) > _SHOWN:
+            print(f"found: and {len(candidates) - _SHOWN} more", file=sys.stderr)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     print("Enter takes what stands in [], - leaves it out.\n", file=sys.stderr)

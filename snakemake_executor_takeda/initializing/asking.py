@@ -124,8 +124,7 @@ def _places(answers: Answers, found: Found) -> Iterable[str]:
     names = [name for name in places if name in answers.values]
     blind = answers.is_asking and not any(map(found.of, places))
     for group in (_INSTANCES, PARTITIONS):
-        if blind or any(map(found.of, group)):
-            names += group
+        names += [name for name in group if blind or found.of(name)]
     # Instances hold more than Fargate: it is taken where there are none.
     if not any(name in QUEUES for name in names):
         names += [name for name in _FARGATE if found.of(name)]

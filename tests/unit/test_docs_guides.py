@@ -182,3 +182,12 @@ def test_every_column_warning_and_key_is_told() -> None:
     assert {word for word in words if f"`{word}`" not in keys} == set()
     source = Path(facts_of.__code__.co_filename).read_text(encoding="utf-8")
     assert {w for w in re.findall(r'"(\w+)":', source) if f"`{w}`" not in keys} == set()
+
+
+def test_every_flag_of_init_is_in_its_table() -> None:
+    (commands,) = [one for one in build_parser()._actions if one.dest == "command"]
+    actions = commands.choices["init"]._actions  # type: ignore[index, call-overload]
+    has = {word for one in actions for word in one.option_strings} - {"-h", "--help"}
+    text = (ROOT / "docs/guides/first-run.md").read_text(encoding="utf-8")
+    rows = "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))
+    assert set(re.findall(r"`(--[\w-]+)", rows)) == has
