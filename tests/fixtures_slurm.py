@@ -19,6 +19,9 @@ import yaml
 MAKE_ROOT = Path(__file__).parents[1] / "scripts" / "make-slurm-root"
 on_both_slurms = pytest.mark.parametrize("slurm_way", ["22.05", "24.11"], indirect=True)
 """A test that uses `slurm_env` runs on this machine's Slurm, and on the newer one, by commands."""
+on_old_and_rest = pytest.mark.parametrize("slurm_way", ["22.05", "24.11-rest"], indirect=True)
+"""Likewise by commands on this machine's, and through slurmrestd on the newer one: each version and each
+client once, for whole runs, which take long. Contract tests run `on_every_slurm`."""
 on_every_slurm = pytest.mark.parametrize(
     "slurm_way", ["22.05", "24.11", "24.11-rest"], indirect=True
 )

@@ -11,8 +11,8 @@ from tests.chaos.pipelines import PIPELINES
 from tests.chaos.rounds import Settings, run_round
 
 SEED = 15117
-"""It kills early: as the first answer is lost, after the second success, at the next intent."""
-KILLS = 3
+"""It kills early: as the first answer is lost, and after the second success."""
+KILLS = 2
 pytestmark = [pytest.mark.sandbox, pytest.mark.slurm]
 
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from fixtures_slurm import on_every_slurm
+from fixtures_slurm import on_old_and_rest
 
 pytestmark = pytest.mark.slurm
 BY_COMMANDS_AND_BY_REST = pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_node_that_fails_twice_is_left_alone(run, project):
         assert nodes[2] != nodes[0]
 
 
-@on_every_slurm
+@on_old_and_rest
 def test_what_a_job_used_is_in_events_ledger_and_summary(project, slurm_way):
     slurm_way.write_policy(project.path / "routing.yaml", POLICY.replace("DEFAULT", "sure"))
     burn = "x = bytearray(150_000_000); sum(i for i in range(8_000_000))"

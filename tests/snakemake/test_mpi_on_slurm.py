@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from fixtures_slurm import on_both_slurms, on_every_slurm
+from fixtures_slurm import on_both_slurms, on_old_and_rest
 from slurm_nodes import kill_node
 
 from snakemake_executor_takeda.sandbox import slurm
@@ -156,7 +156,7 @@ def nothing_left(environment):
     assert wait_until(lambda: not queue(), 30), queue()
 
 
-@on_every_slurm
+@on_old_and_rest
 def test_ranks_on_two_and_four_nodes_add_up(project, slurm_env):
     words = ("default", "srun", "mpirun", "uneven", "no_nodes", "met")
     code, text = run(project, slurm_env, *words)
@@ -185,7 +185,7 @@ def test_ranks_have_threads(project, slurm_env):
     assert (project / "by_cpus").read_text().splitlines()[-1] == "3"
 
 
-@on_every_slurm
+@on_old_and_rest
 def test_one_rank_that_fails_ends_all(project, slurm_env):
     """The others would wait for it, and nobody for them, until the time limit."""
     code, text = run(project, slurm_env, "never", "--retries", "0")

@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slurm
         (500, 10, 1000, UNIFORM),
         (500, 10, 3, UNIFORM),
         (2, 40, 1000, UNIFORM),
-        (500, 250, 1000, MIXED),
-        (500, 250, 40, UNIFORM),
-        (100, 250, 40, MIXED),
+        (500, 120, 1000, MIXED),
+        (500, 120, 20, UNIFORM),
+        (50, 120, 20, MIXED),
     ],
 )
 def test_every_job_runs_once(tmp_path, slurm_env, jobs, ready, chunk, mem_mb):

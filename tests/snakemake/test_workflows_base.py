@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 
 import pytest
-from fixtures_slurm import on_every_slurm
+from fixtures_slurm import on_old_and_rest
 from snakemake.common.tests import TestWorkflowsLocalStorageBase
 
 from snakemake_executor_takeda.settings import ExecutorSettings
@@ -44,7 +44,7 @@ class TestSlurm(OnSharedFileSystem):
     def get_executor_settings(self):
         return ExecutorSettings(slurm_partition="hpc", poll_seconds=0.5)
 
-    @on_every_slurm
+    @on_old_and_rest
     def test_a_failing_rule_fails_and_the_others_go_on(self, tmp_path, slurm_way):
         slurm_way.write_policy(tmp_path / "routing.yaml", POLICY)
         (tmp_path / "Snakefile").write_text(
