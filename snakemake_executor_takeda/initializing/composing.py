@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -166,15 +165,10 @@ class _Line(dict[str, Any]):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1 and 1.2 may not agree on."""
+    """Lists of plain values on one line; no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, None if is_plain else '"')
 
 
 def _list_node(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
@@ -182,7 +176,6 @@ def _list_node(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.SequenceNode:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=is_short)
 
 
-_Dumper.add_representer(str, _text_node)
 _Dumper.add_representer(list, _list_node)
 _Dumper.add_representer(
     _Line, lambda dumper, one: dumper.represent_mapping("tag:yaml.org,2002:map", one, True)
