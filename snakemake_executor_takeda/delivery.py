@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.backends.aws import join_s3_uri, split_s3_uri
+from snakemake_executor_takeda.named_files import named_files
 
 ENVIRONMENT = "environment.json"
 
@@ -26,12 +27,19 @@ class Delivery:
         self._environment_uri: str | None = None
 
     def sources(self, workflow: Any) -> str:
-        """Upload the sources as Snakemake packs them (tar.xz); returns the URI, which tells what is in
-        them: jobs of an earlier controller go on with theirs."""
-        with tempfile.TemporaryDirectory() as directory:
-            archive = Path(directory) / "sources.tar.xz"
-            workflow.write_source_archive(archive)
-            content = archive.read_bytes()
+        """Upload the sources as Snakemake packs them (tar.xz), and what they name; returns the URI, which
+        tells what is in them: jobs of an earlier controller go on with theirs."""
+        dag, more = workflow.dag, named_files(workflow)
+        known = dag.get_sources
+        # Snakemake (9.27) has no way to add to them.
+        dag.get_sources = lambda: {*known(), *more}
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                archive = Path(directory) / "sources.tar.xz"
+                workflow.write_source_archive(archive)
+                content = archive.read_bytes()
+        finally:
+            del dag.get_sources
         return self._put(f"sources-{hashlib.sha256(content).hexdigest()[:16]}.tar.xz", content)
 
     def environment(self, variables: dict[str, str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -46,6 +47,17 @@ def sandbox_env(sandbox_dir: Path) -> dict[str, str]:
     from snakemake_executor_takeda.sandbox import control
 
     return control.environment(sandbox_dir)
+
+
+@pytest.fixture(autouse=True)
+def _region_stays() -> Iterator[None]:
+    """A command gives AWS's clients the Region that they do not read themselves, for its own process."""
+    before = os.environ.get("AWS_DEFAULT_REGION")
+    yield
+    if before is None:
+        os.environ.pop("AWS_DEFAULT_REGION", None)
+    else:
+        os.environ["AWS_DEFAULT_REGION"] = before
 
 
 @pytest.fixture(autouse=True)

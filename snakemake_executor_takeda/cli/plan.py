@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from snakemake_executor_takeda.cli.terminal import add_offline, console
+from snakemake_executor_takeda.values import TakedaError
 
 
 def register(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -35,6 +37,10 @@ def _run_plan(args: argparse.Namespace) -> int:
     from snakemake_executor_takeda.planning.building import plan_of
 
     page = args.html and args.html.absolute()  # Snakemake may change the working directory
+    if page and (page.is_dir() or not os.access(page.parent, os.W_OK)):
+        raise TakedaError(
+            f"cannot write {page}: name a file in a directory that is there, and yours"
+        )
     planning = plan_of(args.snakemakes, offline=args.offline)
     if page:
         from snakemake_executor_takeda.planning.page import page_of

@@ -145,10 +145,16 @@ def _build(workflow: Any) -> None:
         nolock=True,
         shadow_prefix=workflow.execution_settings.shadow_prefix,
     )
-    # What a dry run has kept for a later run with --trust-io-cache stays.
+    # What a dry run has kept for a later run with --trust-io-cache stays, and so do local copies of what
+    # would be made again.
     workflow.persistence.drop_iocache = lambda: None
+    workflow.dag.sanitize_local_storage_copies = _nothing
     workflow._build_dag()
     workflow.async_run(workflow.dag.postprocess(update_needrun=False, check_initial=True))
+
+
+async def _nothing() -> None:
+    pass
 
 
 @contextmanager

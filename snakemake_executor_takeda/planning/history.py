@@ -22,7 +22,8 @@ select rule, target, state, count(*), avg(seconds), max(seconds), sum(seconds) f
            json_extract(t.detail, '$.wall_seconds') as seconds,
            row_number() over (partition by t.rule, s.target, t.state order by t.ended_at desc) as age
     from task t join submission s using (submission_id)
-    where t.state in ('succeeded', 'failed') and json_valid(t.detail)
+    where (t.state = 'succeeded' or (t.state = 'failed' and t.kind in ('interrupted', 'node_failure')))
+      and json_valid(t.detail)
 ) where seconds is not null and age <= ? group by rule, target, state
 """
 _USAGE = """
@@ -43,7 +44,8 @@ class Past:
     mean_seconds: float
     longest_seconds: float
     lost_part: float = 0.0
-    """Seconds of attempts that did not succeed for each second of one that did: they are paid, too."""
+    """Seconds of attempts whose node was lost for each second of one that succeeded: they are paid, too. What
+    a job fails of by itself is mended before the next run."""
     usage: tuple[Mapping[str, float], ...] = ()
     """Of HealthOmics runs: what each of them is billed by, `omics.*` type or storage → seconds or GiB
     hours."""

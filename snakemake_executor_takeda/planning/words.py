@@ -67,8 +67,9 @@ def reasons(plan: Plan) -> Iterator[tuple[str, str]]:
 def totals(planning: Planning) -> Iterator[str]:
     """Sentences about all of it."""
     plan, one = planning.plan, planning.plan.totals
-    jobs = sum(row.jobs for row in plan.rows if row.target != HERE)
-    text = f"{jobs:,} job{'' if jobs == 1 else 's'}"
+    here = sum(row.jobs for row in plan.rows if row.target == HERE)
+    text = f"{one.jobs:,} job{'' if one.jobs == 1 else 's'}"
+    text += f", {here:,} of them on this machine" if here else ""
     if one.seconds:
         text += (
             f", {span(one.seconds)} of work, {span(one.chain_seconds)} from the first to the last"

@@ -80,7 +80,8 @@ def offer_of(target: Target, shape: Shape, market: Market | None) -> Offer:
 def best(offers: Sequence[tuple[Offer, bool]], choose: Choose) -> int:
     """Position of the offer that is taken; of each it matters whether its machines are Spot.
 
-    `cheapest`: the least for the same work; those without a price come last, Spot before others.
+    `cheapest`: the least for the same work, to three digits; those without a price come last, Spot before
+    others.
     `fastest`: the highest speed, 1 where it is not known; others before Spot, which is interrupted.
     Equals go by their order, as does all with `first`.
     """
@@ -89,7 +90,9 @@ def best(offers: Sequence[tuple[Offer, bool]], choose: Choose) -> int:
         offer, is_spot = offers[position]
         if choose == "cheapest":
             cost = offer.usd_per_work
-            return (cost is None, cost or 0.0, cost is None and not is_spot, position)
+            # Types of one family differ in the fourth digit, by what each keeps for itself.
+            rounded = 0.0 if cost is None else float(f"{cost:.3g}")
+            return (cost is None, rounded, cost is None and not is_spot, position)
         if choose == "fastest":
             return (-(offer.speed or 1.0), is_spot, position)
         return (position,)

@@ -127,13 +127,14 @@ def test_history_tells_the_time_once_there_is_one(
     state = project / ".snakemake" / "takeda"
     state.mkdir(parents=True)
     ledger = Ledger(state / "ledger.sqlite", "r1")
-    seconds = {"t1": 100.0, "t2": 300.0, "t3": 40.0}
+    seconds = {"t1": 100.0, "t2": 300.0, "t3": 40.0, "t4": 5000.0}
     tasks = tuple(Task(name, job, target) for name in seconds)
     submission = Submission("s1", "s1", target, tasks)
     ledger.intend(submission)
     ledger.accept(submission, Accepted("x", {name: name for name in seconds}))
     ledger.end({name: Outcome(wall_seconds=seconds[name]) for name in ("t1", "t2")})
     ledger.end({"t3": Outcome(FailureKind.INTERRUPTED, reason="Spot", wall_seconds=40.0)})
+    ledger.end({"t4": Outcome(FailureKind.USER, reason="exit 1", wall_seconds=5000.0)})
     ledger.close()
 
     trim = rows_of(planned(capsys))["trim"]
@@ -179,7 +180,10 @@ def test_the_terminal_has_table_reasons_and_totals(
     assert main(["plan", "--takeda-routing", "routing.yaml"]) == 0
     said = capsys.readouterr()
     assert "trim → spot: default. Not od: route 2" in said.out
-    assert "7 jobs, 4 h 40 min of work, 1 h 40 min from the first to the last" in said.out
+    assert (
+        "8 jobs, 1 of them on this machine, 4 h 40 min of work, 1 h 40 min from the first"
+        in said.out
+    )
     assert "parsed" not in said.out, "what the Snakefile prints goes elsewhere"
 
 
@@ -303,3 +307,12 @@ def test_without_credentials_one_word_is_said_and_offline_needs_none(
     plan = planned(capsys, "--offline", *argv[2:])
     assert rows_of(plan)["trim"]["jobs"] == 3
     assert plan["unstaged"]["files"] == 3
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("nowhere/plan.html", "data"):
+        assert main(["plan", "--html", name, "--takeda-routing", "routing.yaml"]) == 1
+        said = capsys.readouterr()
+        assert f"cannot write {project / name}" in said.err and "parsed" not in said.err
