@@ -49,7 +49,7 @@ SLOTS: Mapping[str, Slot] = {
         Slot("omics_role", "role that HealthOmics runs assume", None, *_ROLE),
         Slot(
             "bucket", "bucket of all files", "TAKEDA_BUCKET",
-            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "my-bucket, without s3://",
+            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "my-bucket: 3 to 63 small letters, digits and hyphens, without s3://",
         ),
         Slot(
             "project", "name of the project, the prefix of its files in the bucket", "TAKEDA_PROJECT",

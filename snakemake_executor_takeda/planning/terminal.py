@@ -35,7 +35,9 @@ def show(planning: Planning, console: Console) -> None:
 
     plan = planning.plan
     if not plan.rows:
-        console.print("nothing to do: all outputs are there", markup=False)
+        console.print(
+            "nothing to do: no rule has an output that is missing or out of date", markup=False
+        )
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name, justify in _COLUMNS:
