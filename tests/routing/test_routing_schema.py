@@ -10,7 +10,6 @@ import yaml
 from routing_models import MODELS, ROUTES, TARGETS
 
 from snakemake_executor_takeda.assembly import backend_factories
-from snakemake_executor_takeda.routing.policy import load_policy
 from snakemake_executor_takeda.routing.schema import SHIPPED, policy_schema, schema_text
 
 REPOSITORY = Path(__file__).parents[2]
@@ -86,6 +85,6 @@ def test_a_bad_policy_does_not(text: str, said: str) -> None:
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.parent.name)
 def test_policies_of_the_profiles(path: Path) -> None:
+    """As they are written, before their variables are put in."""
     models = {name: factory.options_model for name, factory in backend_factories().items()}
-    assert load_policy(path, models, {}).targets
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), policy_schema(models))
