@@ -6,7 +6,6 @@ import errno
 import logging
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -107,10 +106,12 @@ def with_dag(
             cli.args_to_api(args, parser)
         except Exception as error:
             # Snakemake (9.27) may stumble over a mistake that it is about to show.
-            shown = traceback.format_exception_only(error.__context__ or error)
-            raise TakedaError(
-                f"Snakemake cannot read this pipeline: {' '.join(shown).strip()}"
-            ) from error
+            cause = error.__context__ or error
+            if isinstance(cause, SyntaxError):
+                shown = f"{cause.filename}:{cause.lineno}: {cause.msg}"
+            else:
+                shown = f"{type(cause).__name__}: {cause}"
+            raise TakedaError(f"Snakemake cannot read this pipeline: {shown}") from error
     if errors:
         raise errors[0]
     if not found:

@@ -19,6 +19,8 @@ from snakemake_executor_takeda.routing.policy_file import (
     TargetEntry,
 )
 
+VARIABLE = r"\$\{\w+(:-[^}]*)?\}"
+"""In a text, `${NAME}` or `${NAME:-default}`."""
 SHIPPED = Path(__file__).with_name("policy.schema.json")
 """The schema for the backends that come with the package."""
 
@@ -80,6 +82,8 @@ def _target(backend: str, common: Mapping[str, Any], own: Mapping[str, Any]) -> 
         "type": "object",
         "properties": {
             **common["properties"],
+            # Null takes one away that comes with `<<: *other`.
+            "fallback": {**common["properties"]["fallback"], "type": ["string", "null"]},
             **own.get("properties", {}),
             "backend": {"const": backend},
         },
@@ -101,6 +105,9 @@ def _plain(schema: Any) -> Any:
         # A property that is called so has a schema, a mapping, as its value.
         if key not in ("title", "default") or isinstance(value, dict)
     }
+    if isinstance(pattern := plain.get("pattern"), str) and plain.get("type") == "string":
+        # An editor does not know what a variable holds.
+        plain["pattern"] = f"{pattern}|{VARIABLE}"
     choices = plain.get("anyOf")
     if isinstance(choices, list) and {"type": "null"} in choices:
         rest = [choice for choice in choices if choice != {"type": "null"}]

@@ -59,6 +59,7 @@ def test_the_help_of_a_flag_with_a_default_tells_it():
             "poll_seconds",
             "interruptions",
             "on_interrupt",
+            "progress",
         ],
         True,
     )
