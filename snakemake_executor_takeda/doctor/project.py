@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from snakemake_executor_takeda.doctor.largest import Largest, largest_of
+from snakemake_executor_takeda.quiet_snakemake import quiet, reason
 from snakemake_executor_takeda.values import TakedaError
 
 if TYPE_CHECKING:
@@ -96,11 +94,13 @@ def flags_of(profile: str | None, routing: Path | None) -> Flags:
 def _parsed(argv: Sequence[str]) -> tuple[Any, str | None]:
     from snakemake.cli import parse_args
 
-    with _quiet() as said:
+    with quiet() as said:
         try:
             _, args = parse_args(list(argv))
         except SystemExit:
-            raise UsedWrongly(f"Snakemake does not take the profile: {_reason(said)}") from None
+            raise UsedWrongly(
+                f"Snakemake does not take the profile: {reason(said.getvalue())}"
+            ) from None
     used = re.search(r"^Using (?:profiles? |workflow specific profile )(.+?)(?: and workflow.*)? for setting",
                      said.getvalue(), re.MULTILINE)  # fmt: skip
     return args, used[1] if used else None
@@ -171,24 +171,3 @@ def project_of(
         workdir=Path.cwd(),
         largest={name: largest_of(one, policy, wanted or {}) for name, one in targets.items()},
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """What Snakemake prints on the way is not this command's to say."""
-    said = io.StringIO()
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
-    finally:
-        logging.disable(level)
-
-
-def _reason(said: io.StringIO) -> str:
-    """The error itself, without the usage and the news of profiles before it."""
-    parts = re.split(
-        r"^(?:\S+: )?error: ", said.getvalue().strip(), flags=re.MULTILINE | re.IGNORECASE
-    )
-    return parts[-1].strip()

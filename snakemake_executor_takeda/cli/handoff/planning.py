@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from snakemake_executor_takeda.quiet_snakemake import quiet, reason
 from snakemake_executor_takeda.values import JobSpec, TakedaError
 
 _LINEMAPS = "_takeda_linemaps"
@@ -36,7 +33,7 @@ def planned(flags: Sequence[str]) -> Plan:
     """The plan of `snakemake FLAGS`. Raises TakedaError with what Snakemake says is wrong."""
     from snakemake.exceptions import MissingInputException
 
-    with _quiet() as said:
+    with quiet() as said:
         try:
             args = _parsed(flags)
             try:
@@ -47,7 +44,7 @@ def planned(flags: Sequence[str]) -> Plan:
                 return plan
         except SystemExit:
             raise TakedaError(
-                f"Snakemake does not take these flags: {_reason(said.getvalue())}"
+                f"Snakemake does not take these flags: {reason(said.getvalue())}"
             ) from None
         except TakedaError:
             raise
@@ -168,25 +165,6 @@ def _built(workflow_api: Any, args: Any) -> Plan:
             for name in left
         ],
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[io.StringIO]:
-    """What Snakemake and a Snakefile print on the way is not this command's to say."""
-    said = io.StringIO()
-    level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            yield said
-    finally:
-        logging.disable(level)
-
-
-def _reason(said: str) -> str:
-    """The error itself, without the usage and the news of profiles before it."""
-    parts = re.split(r"^(?:\S+: )?error: ", said.strip(), flags=re.MULTILINE | re.IGNORECASE)
-    return parts[-1].strip()
 
 
 def _told(error: BaseException, linemaps: Mapping[str, Mapping[int, int]]) -> str:
