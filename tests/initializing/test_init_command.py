@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,9 @@ DIGEST = f"registry.example/worker@sha256:{'ab' * 32}"
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """With no AWS and no Slurm, unless a test has them."""
-    own = ("TAKEDA_", "SLURM_", *(("AWS_",) if "sandbox_env" not in request.fixturenames else ()))
+    own = ("TAKEDA_", "SLURM_", "AWS_")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -387,10 +389,27 @@ rule wide:
 """
 
 
+@pytest.fixture
+def own_sandbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One in which no other test has made queues or buckets."""
+    from snakemake_executor_takeda.sandbox import control
+
+    state = Path(tempfile.mkdtemp(prefix="takeda-sandbox-"))
+    options = control.Options(services_port=0, moto_port=0, vcpus=4, memory_mib=16_384)
+    try:
+        control.up(state, options)
+        for name, value in control.environment(state).items():
+            monkeypatch.setenv(name, value)
+        yield
+    finally:
+        control.down(state)
+        shutil.rmtree(state, ignore_errors=True)
+
+
 @pytest.mark.sandbox
 def test_the_sandbox_has_all_that_a_profile_needs(
     folder: Path,
-    sandbox_env: dict[str, str],
+    own_sandbox: None,
     facts: Callable[..., dict[str, Any]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
